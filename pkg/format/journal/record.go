@@ -1,0 +1,189 @@
+// Package journal holds what relkit writes down about a change to a machine:
+// the journal of one transaction, its plan, and the audit log that is derived
+// from every journal.
+//
+// A journal is an append-only file of one record a line. Each line is
+//
+//	<16 hex digits> <JSON>\n
+//
+// where the digits are the first 8 bytes of the SHA-256 of the JSON, so that a
+// line torn by a power cut is known from a whole one.
+package journal
+
+import (
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/relkit/relkit/pkg/format/digest"
+)
+
+// Event is what a record says has happened, or is about to.
+type Event string
+
+// The events of a transaction. Commit and Rollback announce a change before it
+// is made; all others say what is already durable.
+const (
+	Begin      Event = "begin"       // a transaction exists; its slots may hold anything
+	Staged     Event = "staged"      // every new inode is complete and durable in its slot
+	Committing Event = "committing"  // from here on the tree changes
+	Committed  Event = "committed"   // the whole tree is new and durable; checks are to come
+	Applied    Event = "applied"     // checks passed: the transaction stands
+	Undoing    Event = "undoing"     // it failed and is being taken back
+	Undone     Event = "undone"      // the whole tree is old again and durable
+	Rollback   Event = "rollback"    // an applied transaction is being taken back
+	RolledBack Event = "rolled-back" // it is taken back
+	Aborted    Event = "aborted"     // it ended before anything visible changed
+	Freed      Event = "freed"       // its slots are gone
+)
+
+// valid tells which event may follow which; "" is the empty journal.
+var valid = map[Event][]Event{
+	"":         {Begin},
+	Begin:      {Staged, Aborted},
+	Staged:     {Committing, Aborted},
+	Committing: {Committed, Undoing},
+	Committed:  {Applied, Undoing},
+	Applied:    {Rollback, Freed},
+	Undoing:    {Undone},
+	Undone:     {Freed},
+	Rollback:   {RolledBack},
+	RolledBack: {Freed},
+	Aborted:    {Freed},
+}
+
+// Follows tells whether next may stand after last in a journal.
+func Follows(last, next Event) bool {
+	for _, e := range valid[last] {
+		if e == next {
+			return true
+		}
+	}
+	return false
+}
+
+// Version is a product and its version; both "" where nothing is known.
+type Version struct {
+	Product string `json:"product,omitempty"`
+	Version string `json:"version,omitempty"`
+}
+
+// Top is the top folder of a file system that holds slots.
+type Top struct {
+	// Path is vis(3)-escaped, relative to the root of the target.
+	Path string `json:"path"`
+	// Sec and Nsec are the folder's modification time before relkit touched it.
+	Sec  int64 `json:"mtime_seconds"`
+	Nsec int64 `json:"mtime_nanoseconds"`
+}
+
+// Record is one line of a journal.
+type Record struct {
+	Event Event     `json:"event"`
+	Time  time.Time `json:"time"`
+	// Patch, PatchID, From, To: with Begin.
+	Patch   digest.Digest `json:"patch,omitzero"`
+	PatchID string        `json:"patch_id,omitempty"`
+	From    *Version      `json:"from,omitempty"`
+	To      *Version      `json:"to,omitempty"`
+	// Signoffs are "role SHA256:<fingerprint>" of those accepted: with Begin.
+	Signoffs []string `json:"signoffs,omitempty"`
+	// Insecure lists the safety-lowering flags that were used: with Begin and Rollback.
+	Insecure []string `json:"insecure,omitempty"`
+	// Tops are the file systems that get slots: with Begin.
+	Tops []Top `json:"tops,omitempty"`
+	// Plan is the digest of the plan file: with Staged.
+	Plan digest.Digest `json:"plan,omitzero"`
+	// Skip are the ordinals of plan steps that a rollback leaves as they are: with Rollback.
+	Skip []int `json:"skip,omitempty"`
+	// Reason says why: with Undoing, Rollback, Aborted.
+	Reason string `json:"reason,omitempty"`
+	// Kept are vis(3)-escaped paths that were left or set aside because
+	// something else had changed them: with Committed, Undone and RolledBack.
+	Kept []string `json:"kept,omitempty"`
+}
+
+const (
+	sumLen = 16
+	// MaxLine bounds one journal or audit line, in bytes.
+	MaxLine = 16 << 20
+)
+
+func sum(b []byte) string {
+	d := digest.Of(b)
+	return hex.EncodeToString(d[:sumLen/2])
+}
+
+// Append adds r's line to b.
+func Append(b []byte, r *Record) ([]byte, error) {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	b = append(b, sum(text)...)
+	b = append(b, ' ')
+	b = append(b, text...)
+	return append(b, '\n'), nil
+}
+
+// Parse reads a journal. A torn tail (a last line that is incomplete or fails
+// its checksum) is not an error: whole is the length of what precedes it, in
+// bytes. Anything wrong before the last line is.
+func Parse(b []byte) (records []Record, whole int, err error) {
+	var last Event
+	for line := 1; whole < len(b); line++ {
+		rest := b[whole:]
+		n := bytes.IndexByte(rest, '\n')
+		if n < 0 {
+			return records, whole, nil
+		}
+		r, err := parseLine(rest[:n])
+		if err != nil {
+			if whole+n+1 == len(b) {
+				return records, whole, nil
+			}
+			return nil, 0, fmt.Errorf("line %d: %w", line, err)
+		}
+		if !Follows(last, r.Event) {
+			return nil, 0, fmt.Errorf("line %d: event %q cannot follow %q", line, r.Event, last)
+		}
+		last = r.Event
+		records = append(records, *r)
+		whole += n + 1
+	}
+	return records, whole, nil
+}
+
+func parseLine(line []byte) (*Record, error) {
+	if len(line) > MaxLine {
+		return nil, fmt.Errorf("line of %d bytes, at most %d", len(line), MaxLine)
+	}
+	if len(line) < sumLen+1 || line[sumLen] != ' ' {
+		return nil, fmt.Errorf("no checksum")
+	}
+	text := line[sumLen+1:]
+	if sum(text) != string(line[:sumLen]) {
+		return nil, fmt.Errorf("checksum does not match")
+	}
+	r := new(Record)
+	if err := Strict(text, r); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Strict decodes one JSON document into v; unknown fields and trailing data are errors.
+func Strict(text []byte, v any) error {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return fmt.Errorf("offset %d: %w", dec.InputOffset(), err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return fmt.Errorf("offset %d: data after the document", dec.InputOffset())
+	}
+	return nil
+}
