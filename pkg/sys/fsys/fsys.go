@@ -70,6 +70,19 @@ const (
 	Exchange
 )
 
+// String is the mode in a word, as plans and traces say it.
+func (m RenameMode) String() string {
+	switch m {
+	case Replace:
+		return "rename"
+	case NoReplace:
+		return "rename-noreplace"
+	case Exchange:
+		return "exchange"
+	}
+	return "rename?"
+}
+
 // FS is a tree of files rooted at a folder.
 //
 // Names are slash-separated, relative to the root and valid for

@@ -1,0 +1,246 @@
+package fsys
+
+import (
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/relkit/relkit/pkg/format/manifest"
+)
+
+// notRoot answers err where name is the root itself, which cannot be made,
+// removed or renamed from inside.
+func notRoot(op, name string, err error) error {
+	if name == "." {
+		return pathError(op, name, err)
+	}
+	return nil
+}
+
+func (r *real) Create(name string, mode uint32) (Writer, error) {
+	if err := notRoot("create", name, unix.EEXIST); err != nil {
+		return nil, err
+	}
+	fd := -1
+	err := r.at("create", name, func(p place) (err error) {
+		const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+		if fd, err = unix.Openat(p.dir, p.base, flags, mode&0777); err != nil {
+			return err
+		}
+		// The umask may have taken bits away.
+		if err = unix.Fchmod(fd, mode&07777); err != nil {
+			unix.Close(fd)
+			unix.Unlinkat(p.dir, p.base, 0)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+func (r *real) Append(name string) (Writer, error) {
+	fd, err := r.openRegular(name, unix.O_WRONLY|unix.O_APPEND)
+	if err != nil {
+		return nil, pathError("append", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+func (r *real) Truncate(name string, size int64) error {
+	if size < 0 {
+		return pathError("truncate", name, unix.EINVAL)
+	}
+	fd, err := r.openRegular(name, unix.O_WRONLY)
+	if err != nil {
+		return pathError("truncate", name, err)
+	}
+	defer unix.Close(fd)
+	_, err = retry(func() (struct{}, error) { return struct{}{}, unix.Ftruncate(fd, size) })
+	return pathError("truncate", name, err)
+}
+
+func (r *real) Mkdir(name string, mode uint32) error {
+	if err := notRoot("mkdir", name, unix.EEXIST); err != nil {
+		return err
+	}
+	return r.at("mkdir", name, func(p place) error {
+		if err := unix.Mkdirat(p.dir, p.base, mode&0777); err != nil {
+			return err
+		}
+		return p.chmod(mode) // umask, and a setgid bit inherited from the parent
+	})
+}
+
+func (r *real) Symlink(target, name string) error {
+	if err := notRoot("symlink", name, unix.EEXIST); err != nil {
+		return err
+	}
+	return r.at("symlink", name, func(p place) error { return unix.Symlinkat(target, p.dir, p.base) })
+}
+
+// modeBits is a kind as mknod(2) and stat(2) write it.
+var modeBits = map[manifest.Kind]uint32{
+	manifest.CharDev: unix.S_IFCHR, manifest.BlockDev: unix.S_IFBLK, manifest.FIFO: unix.S_IFIFO,
+}
+
+func (r *real) Mknod(name string, kind manifest.Kind, mode, major, minor uint32) error {
+	if err := notRoot("mknod", name, unix.EEXIST); err != nil {
+		return err
+	}
+	bits, ok := modeBits[kind]
+	if !ok {
+		return pathError("mknod", name, unix.EINVAL)
+	}
+	var dev int
+	if kind != manifest.FIFO {
+		dev = int(unix.Mkdev(major, minor))
+	}
+	return r.at("mknod", name, func(p place) error {
+		if err := unix.Mknodat(p.dir, p.base, bits|mode&0777, dev); err != nil {
+			return err
+		}
+		return p.chmod(mode)
+	})
+}
+
+// at2 runs do on two places; the error names the first, as os.LinkError's
+// reader expects, unless the second could not be resolved.
+func (r *real) at2(op, oldname, newname string, do func(o, n place) error) error {
+	return r.at(op, oldname, func(o place) error {
+		n, err := r.place(newname)
+		if err != nil {
+			return err
+		}
+		defer n.close()
+		return do(o, n)
+	})
+}
+
+func (r *real) Link(oldname, newname string) error {
+	if err := notRoot("link", newname, unix.EEXIST); err != nil {
+		return err
+	}
+	return r.at2("link", oldname, newname, func(o, n place) error {
+		return unix.Linkat(o.dir, o.base, n.dir, n.base, 0)
+	})
+}
+
+func (r *real) Unlink(name string) error {
+	if err := notRoot("unlink", name, unix.EISDIR); err != nil {
+		return err
+	}
+	return r.at("unlink", name, func(p place) error { return unix.Unlinkat(p.dir, p.base, 0) })
+}
+
+func (r *real) Rmdir(name string) error {
+	if err := notRoot("rmdir", name, unix.EBUSY); err != nil {
+		return err
+	}
+	return r.at("rmdir", name, func(p place) error { return unix.Unlinkat(p.dir, p.base, unix.AT_REMOVEDIR) })
+}
+
+func (r *real) Rename(oldname, newname string, mode RenameMode) error {
+	if oldname == "." || newname == "." {
+		return pathError("rename", oldname, unix.EBUSY)
+	}
+	return r.at2("rename", oldname, newname, func(o, n place) error {
+		var flags uint
+		switch mode {
+		case Replace:
+		case NoReplace:
+			flags = unix.RENAME_NOREPLACE
+		case Exchange:
+			flags = unix.RENAME_EXCHANGE
+		default:
+			return unix.EINVAL
+		}
+		err := unix.Renameat2(o.dir, o.base, n.dir, n.base, flags)
+		if err == unix.ENOSYS {
+			err = unix.EINVAL
+		}
+		return err
+	})
+}
+
+func (r *real) Chown(name string, uid, gid uint32) error {
+	return r.at("chown", name, func(p place) error {
+		return unix.Fchownat(p.dir, p.base, int(int32(uid)), int(int32(gid)), unix.AT_SYMLINK_NOFOLLOW)
+	})
+}
+
+func (r *real) Chmod(name string, mode uint32) error {
+	return r.at("chmod", name, func(p place) error { return p.chmod(mode) })
+}
+
+// chmod sets the mode of the place itself, by fchmodat2(2), Linux 6.6. Where
+// that is missing or filtered it does as glibc does: an O_PATH descriptor pins
+// the inode, and chmod(2) of its path under /proc changes just that inode.
+func (p place) chmod(mode uint32) error {
+	err := unix.Fchmodat(p.dir, p.base, mode&07777, unix.AT_SYMLINK_NOFOLLOW)
+	if err != unix.EOPNOTSUPP && err != unix.EPERM {
+		return err
+	}
+	fd, err := unix.Openat(p.dir, p.base, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if kindOf(st.Mode) == manifest.Symlink {
+		return unix.EOPNOTSUPP
+	}
+	return unix.Chmod(procFD+strconv.Itoa(fd), mode&07777)
+}
+
+func (r *real) SetModTime(name string, t manifest.Time) error {
+	return r.at("utimens", name, func(p place) error {
+		times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(0)}
+		times[1].Sec, times[1].Nsec = t.Sec, t.Nsec
+		return unix.UtimesNanoAt(p.dir, p.base, times, unix.AT_SYMLINK_NOFOLLOW)
+	})
+}
+
+func (r *real) SyncFile(name string) error {
+	fd, err := r.openRegular(name, unix.O_RDONLY)
+	if err != nil {
+		return pathError("fsync", name, err)
+	}
+	defer unix.Close(fd)
+	_, err = retry(func() (struct{}, error) { return struct{}{}, unix.Fsync(fd) })
+	return pathError("fsync", name, err)
+}
+
+func (r *real) SyncDir(name string) error {
+	fd, err := r.openDir(name)
+	if err != nil {
+		return pathError("fsync", name, err)
+	}
+	defer unix.Close(fd)
+	_, err = retry(func() (struct{}, error) { return struct{}{}, unix.Fsync(fd) })
+	return pathError("fsync", name, err)
+}
+
+// SyncFS needs a descriptor that can be read from: name itself where it is a
+// folder, which may be a mount point, else its parent, which is on the same
+// file system unless a file is bind-mounted over name.
+func (r *real) SyncFS(name string) error {
+	if _, err := r.Lstat(name); err != nil {
+		return pathError("syncfs", name, err)
+	}
+	fd, err := r.openDir(name)
+	if err == unix.ENOTDIR {
+		fd, err = r.openDir(manifest.Parent(name))
+	}
+	if err != nil {
+		return pathError("syncfs", name, err)
+	}
+	defer unix.Close(fd)
+	_, err = retry(func() (struct{}, error) { return struct{}{}, unix.Syncfs(fd) })
+	return pathError("syncfs", name, err)
+}
