@@ -1,0 +1,21 @@
+package main
+
+import "github.com/urfave/cli/v2"
+
+// commands lists the commands, sorted by name. A command stands here, and so
+// in `relkit --help`, only when it works.
+func commands(e *env) []*cli.Command {
+	return []*cli.Command{}
+}
+
+// The groups of `relkit --help`, in the order of the chain.
+const (
+	groupBuild      = "Build"
+	groupImage      = "Image and install"
+	groupPatch      = "Patch"
+	groupDistribute = "Distribute"
+	groupHealth     = "Health"
+	groupOther      = "Other"
+)
+
+var groups = []string{groupBuild, groupImage, groupPatch, groupDistribute, groupHealth, groupOther}

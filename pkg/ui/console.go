@@ -1,0 +1,134 @@
+// Package ui is how relkit speaks to a person: what goes to standard error.
+//
+// A Console is standard error with its manners: notes are whole lines that
+// begin with "relkit: ", a progress bar is drawn on a terminal only and never
+// through a note, and JSON Lines take its place where a program reads along.
+package ui
+
+import (
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+)
+
+// Mode says how progress is shown.
+type Mode string
+
+// The values of --progress.
+const (
+	Auto  Mode = "auto"  // a bar, on a terminal only
+	Never Mode = "never" // nothing
+	JSON  Mode = "json"  // JSON Lines, at most one a second
+)
+
+// Options of a Console; the zero value shows no progress and no colour.
+type Options struct {
+	Mode     Mode // "" is Never
+	Terminal bool // w is a terminal
+	Color    bool // escape sequences are welcome
+	// Width is the terminal's width in columns; nil or 0 columns means 80.
+	Width func() int
+	// Now is the clock of the JSON lines; nil is time.Now.
+	Now func() time.Time
+}
+
+// Console is a writer for people. It is safe for concurrent use; every Write
+// should be whole lines.
+type Console struct {
+	mu  sync.Mutex
+	w   io.Writer
+	opt Options
+	// drawn tells that the cursor stands behind a bar, which a line written
+	// now would be appended to.
+	drawn bool
+	// front is the task whose bar is on the terminal: one at a time.
+	front *barTask
+	// lastJSON is when the last line of JSON progress was written.
+	lastJSON time.Time
+}
+
+// NewConsole makes a console that writes to w.
+func NewConsole(w io.Writer, opt Options) *Console {
+	if opt.Mode == "" {
+		opt.Mode = Never
+	}
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	if opt.Width == nil {
+		opt.Width = func() int { return 0 }
+	}
+	return &Console{w: w, opt: opt}
+}
+
+// Write writes lines, over the bar if there is one; the bar draws itself anew.
+func (c *Console) Write(p []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.drawn {
+		if _, err := io.WriteString(c.w, "\r\x1b[K"); err != nil {
+			return 0, err
+		}
+		c.drawn = false
+	}
+	return c.w.Write(p)
+}
+
+// barWriter is where the bar draws: the same stream under the same lock.
+type barWriter struct{ c *Console }
+
+func (b barWriter) Write(p []byte) (int, error) {
+	b.c.mu.Lock()
+	defer b.c.mu.Unlock()
+	b.c.drawn = true
+	return b.c.w.Write(p)
+}
+
+// Bold is s in bold where colours are welcome, s itself elsewhere.
+func (c *Console) Bold(s string) string {
+	if !c.opt.Color {
+		return s
+	}
+	return "\x1b[1m" + s + "\x1b[0m"
+}
+
+// IsTerminal tells whether f, a stream, is a terminal.
+func IsTerminal(f any) bool {
+	file, ok := f.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
+}
+
+// Width is the width of the terminal f in columns, 0 where it is none.
+func Width(f any) int {
+	file, ok := f.(*os.File)
+	if !ok {
+		return 0
+	}
+	columns, _, err := term.GetSize(int(file.Fd()))
+	if err != nil {
+		return 0
+	}
+	return columns
+}
+
+// WantsColor tells whether escape sequences are welcome: on a terminal that is
+// not a dumb one, unless NO_COLOR is set to something (https://no-color.org).
+func WantsColor(terminal bool, getenv func(string) string) bool {
+	return terminal && getenv("NO_COLOR") == "" && getenv("TERM") != "dumb"
+}
+
+// timeForJSON tells whether a progress line may be written now, and if so
+// counts it as written.
+func (c *Console) timeForJSON() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.opt.Now()
+	if !c.lastJSON.IsZero() && now.Sub(c.lastJSON) < time.Second {
+		return false
+	}
+	c.lastJSON = now
+	return true
+}
