@@ -106,7 +106,9 @@ func notify() <-chan os.Signal {
 // signalled is why a context was cancelled.
 type signalled struct{ sig syscall.Signal }
 
-func (s signalled) Error() string { return "stopped by signal " + strconv.Itoa(int(s.sig)) + " (" + s.sig.String() + ")" }
+func (s signalled) Error() string {
+	return "stopped by signal " + strconv.Itoa(int(s.sig)) + " (" + s.sig.String() + ")"
+}
 
 // Is makes a signal a cancellation for whoever asks.
 func (s signalled) Is(target error) bool { return target == context.Canceled }
