@@ -1,0 +1,78 @@
+package process
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// The supervisor reads requests, one JSON object a line, and answers in frames:
+//
+//	kind      1 byte: 'o' output, 'e' error output, 'r' result
+//	elapsed   8 bytes, big-endian: microseconds since the program started
+//	length    4 bytes, big-endian: bytes of payload, at most maxPayload
+//	payload   output as it came; for 'r' a Result as JSON
+const (
+	frameStdout byte = 'o'
+	frameStderr byte = 'e'
+	frameResult byte = 'r'
+
+	headerSize = 13
+	maxPayload = 64 << 10
+)
+
+// request is one line to the supervisor: a job, or the wish to end the one that runs.
+type request struct {
+	Job    *jobSpec `json:"job,omitempty"`
+	Cancel bool     `json:"cancel,omitempty"`
+}
+
+type jobSpec struct {
+	Argv      []string      `json:"argv"`
+	Dir       string        `json:"dir,omitempty"`
+	Env       []string      `json:"env,omitempty"`
+	Timeout   time.Duration `json:"timeout_ns,omitempty"`
+	Idle      time.Duration `json:"idle_ns,omitempty"`
+	Grace     time.Duration `json:"grace_ns,omitempty"`
+	MaxOutput int64         `json:"max_output_bytes,omitempty"`
+}
+
+// frameWriter writes frames from several goroutines, each whole.
+type frameWriter struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (f *frameWriter) write(kind byte, elapsed time.Duration, payload []byte) error {
+	if len(payload) > maxPayload {
+		return fmt.Errorf("writing a frame of %d bytes: more than %d", len(payload), maxPayload)
+	}
+	b := make([]byte, headerSize, headerSize+len(payload))
+	b[0] = kind
+	binary.BigEndian.PutUint64(b[1:], uint64(elapsed.Microseconds()))
+	binary.BigEndian.PutUint32(b[9:], uint32(len(payload)))
+	b = append(b, payload...)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	_, err := f.w.Write(b)
+	return err
+}
+
+// readFrame reads one frame into buf, which holds maxPayload bytes; payload is a part of it.
+func readFrame(r io.Reader, buf []byte) (kind byte, elapsed time.Duration, payload []byte, err error) {
+	var h [headerSize]byte
+	if _, err := io.ReadFull(r, h[:]); err != nil {
+		return 0, 0, nil, err
+	}
+	n := binary.BigEndian.Uint32(h[9:])
+	if n > maxPayload {
+		return 0, 0, nil, fmt.Errorf("frame of %d bytes: more than %d", n, maxPayload)
+	}
+	if _, err := io.ReadFull(r, buf[:n]); err != nil {
+		return 0, 0, nil, fmt.Errorf("frame cut short: %w", err)
+	}
+	us := min(binary.BigEndian.Uint64(h[1:9]), uint64((1<<63-1)/int64(time.Microsecond)))
+	return h[0], time.Duration(us) * time.Microsecond, buf[:n], nil
+}

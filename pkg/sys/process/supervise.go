@@ -1,0 +1,203 @@
+package process
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// stopGrace is Job.Grace by default.
+	stopGrace = 5 * time.Second
+	// lingerTime is how long what a program leaves running may end by itself
+	// (bash does not wait for >(tee log)) before it is killed.
+	lingerTime = 200 * time.Millisecond
+	// sweepTime bounds the killing.
+	sweepTime = 10 * time.Second
+)
+
+// Supervise is the supervisor: it runs the jobs that come on in, one at a time,
+// answers on out, and returns the exit status once in ends.
+func Supervise(in io.Reader, out io.Writer) int {
+	// PR_SET_PDEATHSIG fires when the thread that forked ends: fork on one that stays.
+	runtime.LockOSThread()
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		fmt.Fprintln(os.Stderr, "becoming a subreaper:", err)
+		return 1
+	}
+	s := &supervise{out: &frameWriter{w: out}, requests: make(chan request), chld: make(chan os.Signal, 1), cookie: os.Getenv(CookieName)}
+	signal.Notify(s.chld, syscall.SIGCHLD)
+	// Caught, not ignored: an ignored signal would stay ignored in the jobs.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
+	go s.read(in)
+	status := 0
+	for r := range s.requests {
+		if r.Job == nil {
+			continue // a cancel that came after the job's end
+		}
+		if err := s.run(*r.Job); err != nil {
+			if !errors.Is(err, io.EOF) {
+				fmt.Fprintln(os.Stderr, err)
+				status = 1
+			}
+			break
+		}
+	}
+	s.sweep()
+	return status
+}
+
+type supervise struct {
+	out      *frameWriter
+	requests chan request
+	chld     chan os.Signal
+	cookie   string
+}
+
+// read passes requests on and closes the channel at the end of input or at nonsense.
+func (s *supervise) read(in io.Reader) {
+	defer close(s.requests)
+	for d := json.NewDecoder(bufio.NewReader(in)); ; {
+		var r request
+		if err := d.Decode(&r); err != nil {
+			return
+		}
+		s.requests <- r
+	}
+}
+
+// run is one job from start to result. io.EOF means that input ended meanwhile;
+// the job's processes are gone then.
+func (s *supervise) run(spec jobSpec) error {
+	t := &task{spec: spec, started: time.Now(), eof: make(chan struct{}, 2), loud: make(chan struct{}, 1)}
+	if t.spec.Grace <= 0 {
+		t.spec.Grace = stopGrace
+	}
+	if err := t.start(s); err != nil {
+		res := Result{Reason: NotStarted, Exit: 127, Error: err.Error()}
+		if errors.Is(err, fs.ErrPermission) {
+			res.Exit = 126
+		}
+		return s.result(res)
+	}
+	for !s.finished(t) {
+		timer := time.NewTimer(t.next())
+		select {
+		case <-s.chld:
+		case <-timer.C:
+		case <-t.loud:
+			s.stop(t, TooVerbose)
+		case r, ok := <-s.requests:
+			if !ok {
+				s.sweep()
+				return io.EOF
+			}
+			if r.Cancel {
+				s.stop(t, Canceled)
+			}
+		}
+		timer.Stop()
+		t.check(s)
+	}
+	return s.result(t.collect(s))
+}
+
+func (s *supervise) result(res Result) error {
+	b, err := json.Marshal(res)
+	if err != nil {
+		return err
+	}
+	return s.out.write(frameResult, res.Duration, b)
+}
+
+// reap takes every ended child; t learns about its own.
+func (s *supervise) reap(t *task) {
+	for {
+		var ws syscall.WaitStatus
+		var ru syscall.Rusage
+		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, &ru)
+		if err == syscall.EINTR {
+			continue
+		}
+		if err != nil || pid <= 0 {
+			return
+		}
+		if t != nil && pid == t.pid {
+			t.ended, t.status, t.usage, t.endedAt = true, ws, ru, time.Now()
+		}
+	}
+}
+
+// finished tells whether t can be collected: the program has ended, and so has
+// all it started or the time for that to happen by itself is up.
+func (s *supervise) finished(t *task) bool {
+	s.reap(t)
+	if t.killed {
+		return true
+	}
+	if !t.ended {
+		return false
+	}
+	left, err := descendants(os.Getpid())
+	if err != nil || len(living(left)) == 0 {
+		return true
+	}
+	if t.reason != "" {
+		return !time.Now().Before(t.killAt)
+	}
+	return time.Since(t.endedAt) >= lingerTime
+}
+
+// stop asks everything to end; check follows with SIGKILL. The first reason stays.
+func (s *supervise) stop(t *task, why Reason) {
+	if t.reason != "" {
+		return
+	}
+	t.reason, t.killAt = why, time.Now().Add(t.spec.Grace)
+	ps, err := descendants(os.Getpid())
+	if err != nil {
+		_ = syscall.Kill(-t.pid, syscall.SIGTERM)
+		return
+	}
+	for _, p := range ps {
+		_ = p.signal(syscall.SIGTERM)
+		_ = p.signal(syscall.SIGCONT) // a stopped process does not act on SIGTERM
+	}
+}
+
+// sweep kills all descendants and waits for their end. It answers how many it
+// killed and how many were still there after sweepTime.
+func (s *supervise) sweep() (swept, left int) { return s.sweepTask(nil) }
+
+func (s *supervise) sweepTask(t *task) (swept, left int) {
+	seen := make(map[proc]bool)
+	for end := time.Now().Add(sweepTime); ; time.Sleep(time.Millisecond) {
+		s.reap(t)
+		ps, err := descendants(os.Getpid())
+		if err != nil && t != nil { // no /proc: the process group is all there is
+			_ = syscall.Kill(-t.pid, syscall.SIGKILL)
+		}
+		if len(ps) == 0 && (t == nil || t.ended || err == nil) {
+			return len(seen), 0
+		}
+		if time.Now().After(end) {
+			return len(seen), len(ps)
+		}
+		for _, p := range living(ps) {
+			key := proc{pid: p.pid, start: p.start}
+			if p.signal(syscall.SIGKILL) == nil {
+				seen[key] = true
+			}
+		}
+	}
+}

@@ -1,0 +1,229 @@
+package process
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// SuperviseArg is the hidden first argument that makes the program the supervisor.
+const SuperviseArg = "__supervise"
+
+// CookieName is the environment variable that every process of a supervisor
+// carries, so that Sweep finds those of a supervisor that was itself killed.
+const CookieName = "RELKIT_SUPERVISOR"
+
+// Main is the first call of a main (or TestMain) whose program may play the
+// supervisor: there it does not return.
+func Main() {
+	if len(os.Args) > 1 && os.Args[1] == SuperviseArg {
+		os.Exit(Supervise(os.Stdin, os.Stdout))
+	}
+}
+
+// Supervisor is a running supervisor; it runs one job after the other.
+type Supervisor struct {
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	out    *bufio.Reader
+	note   *tail
+	cookie string
+	buf    []byte
+
+	inMu sync.Mutex // guards in: a job and a cancel may be written at once
+	runs sync.Mutex // held during Run
+}
+
+// Options of a supervisor; nil is all defaults.
+type Options struct {
+	// Cookie names the supervisor's processes for Sweep; "" makes one up.
+	Cookie string
+}
+
+// NewCookie makes up a cookie.
+func NewCookie() string {
+	b := make([]byte, 16)
+	rand.Read(b) // never fails, says crypto/rand
+	return hex.EncodeToString(b)
+}
+
+// Start starts a supervisor: the running program again, in a session of its
+// own, so that neither Ctrl-C nor a password prompt reaches what it runs.
+func Start(o *Options) (*Supervisor, error) {
+	s := &Supervisor{note: &tail{max: 4 << 10}, buf: make([]byte, maxPayload)}
+	if o != nil {
+		s.cookie = o.Cookie
+	}
+	if s.cookie == "" {
+		s.cookie = NewCookie()
+	}
+	// /proc/self/exe is this very program even when its file has been replaced meanwhile.
+	s.cmd = &exec.Cmd{
+		Path:        "/proc/self/exe",
+		Args:        []string{os.Args[0], SuperviseArg},
+		Env:         []string{CookieName + "=" + s.cookie, "PATH=" + os.Getenv("PATH")},
+		Stderr:      s.note,
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+		// What a lost supervisor started may hold its error stream open.
+		WaitDelay: time.Second,
+	}
+	var err error
+	if s.in, err = s.cmd.StdinPipe(); err != nil {
+		return nil, fmt.Errorf("starting the supervisor: %w", err)
+	}
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("starting the supervisor: %w", err)
+	}
+	s.out = bufio.NewReaderSize(out, 2*headerSize+maxPayload)
+	if err := s.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting the supervisor: %w", err)
+	}
+	return s, nil
+}
+
+// Cookie is what Sweep takes to end what this supervisor may have left.
+func (s *Supervisor) Cookie() string { return s.cookie }
+
+func (s *Supervisor) send(r request) error {
+	line, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	s.inMu.Lock()
+	defer s.inMu.Unlock()
+	_, err = s.in.Write(append(line, '\n'))
+	return err
+}
+
+// Run runs a job and waits for its end and that of all it started. When ctx
+// ends, the job gets SIGTERM, then SIGKILL, and Run answers with its Result and
+// the context's cause. An error of Output, Stdout or Stderr ends the job too.
+func (s *Supervisor) Run(ctx context.Context, job Job) (Result, error) {
+	s.runs.Lock()
+	defer s.runs.Unlock()
+	if len(job.Argv) == 0 {
+		return Result{}, errors.New("running a program: no program given")
+	}
+	if err := ctx.Err(); err != nil {
+		return Result{Reason: Canceled}, context.Cause(ctx)
+	}
+	err := s.send(request{Job: &jobSpec{Argv: job.Argv, Dir: job.Dir, Env: job.Env, Timeout: job.Timeout,
+		Idle: job.Idle, Grace: job.Grace, MaxOutput: job.MaxOutput}})
+	if err != nil {
+		return Result{}, s.lost(err)
+	}
+	stop := context.AfterFunc(ctx, s.cancel)
+	defer stop()
+	res, outErr, err := s.answer(job)
+	switch {
+	case err != nil:
+		return Result{}, s.lost(err)
+	case outErr != nil:
+		return res, outErr
+	case res.Reason == Canceled:
+		return res, context.Cause(ctx)
+	}
+	return res, nil
+}
+
+// cancel asks for the end of the running job; a supervisor that is gone shows in answer.
+func (s *Supervisor) cancel() { _ = s.send(request{Cancel: true}) }
+
+// answer passes output on until the result comes.
+func (s *Supervisor) answer(job Job) (res Result, outErr, err error) {
+	for {
+		kind, at, data, err := readFrame(s.out, s.buf)
+		if err != nil {
+			return res, nil, err
+		}
+		switch kind {
+		case frameStdout, frameStderr:
+			if outErr != nil {
+				continue
+			}
+			if outErr = job.emit(Output{Elapsed: at, Stderr: kind == frameStderr, Data: data}); outErr != nil {
+				s.cancel()
+			}
+		case frameResult:
+			if err := json.Unmarshal(data, &res); err != nil {
+				return res, nil, fmt.Errorf("reading the result: %w", err)
+			}
+			return res, outErr, nil
+		default:
+			return res, nil, fmt.Errorf("unknown frame %q", kind)
+		}
+	}
+}
+
+func (j *Job) emit(o Output) error {
+	w := j.Stdout
+	if o.Stderr {
+		w = j.Stderr
+	}
+	switch {
+	case j.Output != nil:
+		return j.Output(o)
+	case w != nil:
+		_, err := w.Write(o.Data)
+		return err
+	}
+	return nil
+}
+
+// lost ends what a supervisor that broke off may have left running.
+func (s *Supervisor) lost(err error) error {
+	s.in.Close()
+	_ = s.cmd.Process.Kill()
+	_, _ = Sweep(s.cookie)
+	if text := strings.TrimSpace(s.note.String()); text != "" {
+		return fmt.Errorf("the supervisor was lost: %w: %q", err, text)
+	}
+	return fmt.Errorf("the supervisor was lost: %w", err)
+}
+
+// Close ends the supervisor and, should one still run, its job.
+func (s *Supervisor) Close() error {
+	s.in.Close()
+	_, _ = io.Copy(io.Discard, s.out) // a job that is being ended may still talk
+	if err := s.cmd.Wait(); err != nil {
+		_, serr := Sweep(s.cookie)
+		return errors.Join(fmt.Errorf("ending the supervisor: %w", err), serr)
+	}
+	return nil
+}
+
+// tail keeps the last max bytes written to it.
+type tail struct {
+	mu  sync.Mutex
+	max int
+	b   bytes.Buffer
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b.Write(p)
+	if over := t.b.Len() - t.max; over > 0 {
+		t.b.Next(over)
+	}
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.b.String()
+}
