@@ -1,0 +1,180 @@
+// Package trust decides whether what was signed may be acted on: whose
+// signatures count, as what, and how many different people it takes.
+package trust
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/digest"
+	"github.com/relkit/relkit/pkg/format/signature"
+)
+
+// DefaultRequire is what a policy without Require asks for.
+const DefaultRequire = "release"
+
+// maxSignoffs bounds how many sign-offs of one patch are looked at.
+const maxSignoffs = 256
+
+// Policy is who may sign, and what it takes.
+type Policy struct {
+	Allowed *signature.AllowedSigners
+	// File is what Allowed was read from, for messages; "" says "allowed_signers".
+	File string
+	// Require is the roles that must sign, each with a key of its own; a role
+	// named twice needs two. An element may offer a choice, as "status|release".
+	// None means DefaultRequire.
+	Require []string
+}
+
+// Accepted is one requirement with the signature that met it.
+type Accepted struct {
+	Role           string    `json:"role"`
+	KeyFingerprint string    `json:"key"`
+	Time           time.Time `json:"time"` // when the signer says it was signed; zero for a bare signature
+}
+
+// claim is a signature that verifies and may stand for the roles it names.
+type claim struct {
+	Accepted
+	roles []string
+}
+
+// CheckSignoffs tells whether the sign-offs of the patch with identity patchID
+// satisfy the policy at the time now, and which of them do, in the order of
+// policy.Require. The error is a failure.Untrusted that says which role is
+// missing and what was found instead.
+//
+// Sign-offs that do not count (of another patch, by an unknown key, not
+// passed) are passed over: anybody can put one into a patch.
+func CheckSignoffs(policy Policy, patchID digest.Digest, signoffs []signature.SignedDoc, now time.Time) ([]Accepted, error) {
+	if policy.Allowed == nil {
+		return nil, failure.Errorf(failure.Untrusted, "no allowed signers to check the sign-offs against")
+	}
+	if len(signoffs) > maxSignoffs {
+		return nil, failure.Errorf(failure.Untrusted, "%d sign-offs: at most %d", len(signoffs), maxSignoffs)
+	}
+	var claims []claim
+	var found []finding
+	for _, doc := range signoffs {
+		c, role, err := policy.checkSignoff(patchID, doc, now)
+		if err != nil {
+			found = append(found, finding{role, fmt.Errorf("%s: %w", doc.Name, err)})
+			continue
+		}
+		claims = append(claims, c)
+	}
+	accepted, err := policy.match(claims, found, "sign-off")
+	var missing *missingRole
+	if errors.As(err, &missing) {
+		return nil, failure.WithHint(failure.As(failure.Untrusted, err), "relkit sign FILE --as %s --key KEY", missing.role)
+	}
+	return accepted, failure.As(failure.Untrusted, err)
+}
+
+// checkSignoff returns the role that a sign-off speaks for wherever it can be told.
+func (p Policy) checkSignoff(patchID digest.Digest, doc signature.SignedDoc, now time.Time) (claim, string, error) {
+	key, err := signature.Verify(strings.NewReader(string(doc.Doc)), doc.Sig, signature.NamespaceSignoff)
+	if err != nil {
+		return claim{}, "", err
+	}
+	s, err := signature.ParseSignoff(doc.Doc)
+	if err != nil {
+		return claim{}, "", err
+	}
+	print := signature.Fingerprint(key)
+	switch {
+	case s.Patch != patchID:
+		return claim{}, s.Role, fmt.Errorf("it is about patch %s, not %s", s.Patch, patchID)
+	case s.Verdict != signature.VerdictPass:
+		return claim{}, s.Role, fmt.Errorf("the verdict of key %s is %q", print, s.Verdict)
+	}
+	lines := p.Allowed.Find(key)
+	if len(lines) == 0 {
+		return claim{}, s.Role, fmt.Errorf("key %s signed as %q but is not in %s", print, s.Role, p.file())
+	}
+	var why []string
+	for _, l := range lines {
+		place := fmt.Sprintf("(%s line %d)", p.file(), l.Line)
+		if !slices.Contains(l.Principals, s.Role) {
+			why = append(why, fmt.Sprintf("is listed as %s %s", quoted(l.Principals), place))
+			continue
+		}
+		err := l.Accepts(signature.NamespaceSignoff, now)
+		if err == nil && !l.ValidAfter.IsZero() && s.Time.Before(l.ValidAfter) {
+			err = fmt.Errorf("it is valid only from %s and signed on %s", l.ValidAfter.UTC().Format(time.RFC3339), s.Time.UTC().Format(time.RFC3339))
+		}
+		if err == nil {
+			return claim{Accepted{s.Role, print, s.Time}, []string{s.Role}}, s.Role, nil
+		}
+		why = append(why, fmt.Sprintf("does not count: %v %s", err, place))
+	}
+	return claim{}, s.Role, fmt.Errorf("key %s signed as %q but %s", print, s.Role, strings.Join(why, ", and "))
+}
+
+// CheckDocument tells whether the armored signatures over doc, in a namespace,
+// satisfy the policy at the time now. A key stands for every role it is listed
+// as. The error is a failure.Untrusted.
+func CheckDocument(policy Policy, namespace string, doc []byte, sigs []signature.SignedDoc, now time.Time) ([]Accepted, error) {
+	if policy.Allowed == nil {
+		return nil, failure.Errorf(failure.Untrusted, "no allowed signers to check the signature against")
+	}
+	if len(sigs) > maxSignoffs {
+		return nil, failure.Errorf(failure.Untrusted, "%d signatures: at most %d", len(sigs), maxSignoffs)
+	}
+	var claims []claim
+	var found []finding
+	for _, s := range sigs {
+		key, err := signature.Verify(strings.NewReader(string(doc)), s.Sig, namespace)
+		if err != nil {
+			found = append(found, finding{"", fmt.Errorf("%s: %w", s.Name, err)})
+			continue
+		}
+		print := signature.Fingerprint(key)
+		roles := policy.Allowed.Roles(key, namespace, now)
+		if len(roles) == 0 {
+			found = append(found, finding{"", fmt.Errorf("%s: key %s %s", s.Name, print, policy.whyNot(policy.Allowed.Find(key), namespace, now))})
+			continue
+		}
+		claims = append(claims, claim{Accepted{KeyFingerprint: print}, roles})
+	}
+	accepted, err := policy.match(claims, found, "signature")
+	return accepted, failure.As(failure.Untrusted, err)
+}
+
+func (p Policy) whyNot(lines []signature.Signer, namespace string, now time.Time) string {
+	if len(lines) == 0 {
+		return "is not in " + p.file()
+	}
+	var why []string
+	for _, l := range lines {
+		why = append(why, fmt.Sprintf("does not count: %v (%s line %d)", l.Accepts(namespace, now), p.file(), l.Line))
+	}
+	return strings.Join(why, ", and ")
+}
+
+func (p Policy) require() []string {
+	if len(p.Require) == 0 {
+		return []string{DefaultRequire}
+	}
+	return p.Require
+}
+
+func (p Policy) file() string {
+	if p.File == "" {
+		return "allowed_signers"
+	}
+	return p.File
+}
+
+func quoted(names []string) string {
+	q := make([]string, len(names))
+	for i, n := range names {
+		q[i] = fmt.Sprintf("%q", n)
+	}
+	return strings.Join(q, ", ")
+}
