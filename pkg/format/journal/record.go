@@ -36,6 +36,7 @@ const (
 	Undone     Event = "undone"      // the whole tree is old again and durable
 	Rollback   Event = "rollback"    // an applied transaction is being taken back
 	RolledBack Event = "rolled-back" // it is taken back
+	Reapplied  Event = "reapplied"   // taking it back failed, and it stands again as applied
 	Aborted    Event = "aborted"     // it ended before anything visible changed
 	Freed      Event = "freed"       // its slots are gone
 )
@@ -50,7 +51,8 @@ var valid = map[Event][]Event{
 	Applied:    {Rollback, Freed},
 	Undoing:    {Undone},
 	Undone:     {Freed},
-	Rollback:   {RolledBack},
+	Rollback:   {RolledBack, Reapplied},
+	Reapplied:  {Rollback, Freed},
 	RolledBack: {Freed},
 	Aborted:    {Freed},
 }

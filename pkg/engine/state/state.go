@@ -1,0 +1,283 @@
+// Package state is what relkit knows about the machine it runs on: what is
+// installed, every transaction's journal and plan, and the audit log.
+//
+// The state folder holds
+//
+//	version.json               what is installed now
+//	transactions/NNNNNN/journal, plan
+//	audit.jsonl                the tamper-evident log, derived from the journals
+//
+// The journals are the truth; version.json and the audit log follow from them,
+// so that a power cut between two writes is mended by Settle.
+package state
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+
+	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/format/manifest"
+	"github.com/relkit/relkit/pkg/sys/fsys"
+)
+
+const (
+	transactionsDir = "transactions"
+	journalFile     = "journal"
+	planFile        = "plan"
+	// maxJournal bounds what is read of one journal, maxPlan of one plan, in bytes.
+	maxJournal = 256 << 20
+	maxPlan    = 2 << 30
+)
+
+// State is an open state folder. It is not safe for concurrent use: the lock
+// of the machine is held by whoever changes it.
+type State struct {
+	fs fsys.FS
+}
+
+// New is the state in the folder that fs is rooted at.
+func New(fs fsys.FS) *State { return &State{fs: fs} }
+
+// FS is the state folder.
+func (s *State) FS() fsys.FS { return s.fs }
+
+// Transaction is one transaction's journal as it stands.
+type Transaction struct {
+	ID      string // six digits or more
+	Records []journal.Record
+	// size of the journal's whole lines in bytes; torn when more follows them.
+	size int64
+	torn bool
+}
+
+// Status is the last event; "" for a transaction that never began.
+func (t *Transaction) Status() journal.Event {
+	if len(t.Records) == 0 {
+		return ""
+	}
+	return t.Records[len(t.Records)-1].Event
+}
+
+// Find is the last record of an event, nil for none.
+func (t *Transaction) Find(e journal.Event) *journal.Record {
+	for i := len(t.Records) - 1; i >= 0; i-- {
+		if t.Records[i].Event == e {
+			return &t.Records[i]
+		}
+	}
+	return nil
+}
+
+// Active tells whether the transaction was applied, stands, and can be rolled back.
+func (t *Transaction) Active() bool {
+	return t.Status() == journal.Applied || t.Status() == journal.Reapplied
+}
+
+// Closed tells whether nothing of the transaction is left to be finished or undone.
+func (t *Transaction) Closed() bool {
+	return t.Active() || t.Status() == journal.Freed
+}
+
+func (t *Transaction) dir() string { return transactionsDir + "/" + t.ID }
+
+// Transactions are all transactions, oldest first.
+func (s *State) Transactions() ([]*Transaction, error) {
+	names, err := s.fs.ReadDir(transactionsDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the transactions: %w", err)
+	}
+	var all []*Transaction
+	for _, name := range names {
+		if _, err := strconv.ParseUint(name, 10, 32); err != nil {
+			continue
+		}
+		t, err := s.load(name)
+		if err != nil {
+			return nil, fmt.Errorf("reading the journal of transaction %s: %w", name, err)
+		}
+		all = append(all, t)
+	}
+	return all, nil
+}
+
+func (s *State) load(id string) (*Transaction, error) {
+	t := &Transaction{ID: id}
+	b, err := fsys.ReadFile(s.fs, t.dir()+"/"+journalFile, maxJournal)
+	if errors.Is(err, fs.ErrNotExist) {
+		return t, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	records, whole, err := journal.Parse(b)
+	if err != nil {
+		return nil, err
+	}
+	t.Records, t.size, t.torn = records, int64(whole), whole != len(b)
+	return t, nil
+}
+
+// Begin makes a new transaction; its first record is durable when Begin returns.
+func (s *State) Begin(r journal.Record) (*Transaction, error) {
+	r.Event = journal.Begin
+	all, err := s.Transactions()
+	if err != nil {
+		return nil, err
+	}
+	next := uint64(1)
+	if len(all) > 0 {
+		last, err := strconv.ParseUint(all[len(all)-1].ID, 10, 32)
+		if err != nil {
+			return nil, err
+		}
+		next = last + 1
+	}
+	t := &Transaction{ID: fmt.Sprintf("%06d", next)}
+	if err := s.create(t, &r); err != nil {
+		return nil, errors.Join(fmt.Errorf("beginning transaction %s: %w", t.ID, err), s.Discard(t))
+	}
+	return t, nil
+}
+
+func (s *State) create(t *Transaction, r *journal.Record) error {
+	if err := fsys.MkdirAll(s.fs, transactionsDir, 0o700); err != nil {
+		return err
+	}
+	if err := s.fs.Mkdir(t.dir(), 0o700); err != nil {
+		return err
+	}
+	line, err := journal.Append(nil, r)
+	if err != nil {
+		return err
+	}
+	if err := fsys.WriteFile(s.fs, t.dir()+"/"+journalFile, line, 0o600); err != nil {
+		return err
+	}
+	if err := s.fs.SyncDir(transactionsDir); err != nil {
+		return err
+	}
+	t.Records, t.size = []journal.Record{*r}, int64(len(line))
+	return nil
+}
+
+// Append adds a record to t's journal; it is durable when Append returns nil.
+// After an error the journal may hold the record or not.
+func (s *State) Append(t *Transaction, r journal.Record) error {
+	if !journal.Follows(t.Status(), r.Event) {
+		return fmt.Errorf("transaction %s: %q cannot follow %q", t.ID, r.Event, t.Status())
+	}
+	line, err := journal.Append(nil, &r)
+	if err != nil {
+		return err
+	}
+	if err := s.appendLine(t, line); err != nil {
+		t.torn = true
+		return fmt.Errorf("writing %q to the journal of transaction %s: %w", r.Event, t.ID, err)
+	}
+	t.size += int64(len(line))
+	t.Records = append(t.Records, r)
+	return nil
+}
+
+func (s *State) appendLine(t *Transaction, line []byte) error {
+	name := t.dir() + "/" + journalFile
+	if t.torn {
+		if err := s.fs.Truncate(name, t.size); err != nil {
+			return err
+		}
+		if err := s.fs.SyncFile(name); err != nil {
+			return err
+		}
+		t.torn = false
+	}
+	return appendSync(s.fs, name, line)
+}
+
+// appendSync adds b at the end of a file and makes it durable.
+func appendSync(f fsys.FS, name string, b []byte) error {
+	w, err := f.Append(name)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(b)
+	if err == nil {
+		err = w.Sync()
+	}
+	return errors.Join(err, w.Close())
+}
+
+// WritePlan writes t's plan whole and durably.
+func (s *State) WritePlan(t *Transaction, plan []byte) error {
+	return fsys.WriteFile(s.fs, t.dir()+"/"+planFile, plan, 0o600)
+}
+
+// ReadPlan reads t's plan, checked against the digest in its journal.
+func (s *State) ReadPlan(t *Transaction) (*journal.Plan, error) {
+	r := t.Find(journal.Staged)
+	if r == nil {
+		return nil, fmt.Errorf("transaction %s has no plan", t.ID)
+	}
+	name := t.dir() + "/" + planFile
+	b, err := fsys.ReadFile(s.fs, name, maxPlan)
+	if err != nil {
+		return nil, fmt.Errorf("reading the plan of transaction %s: %w", t.ID, err)
+	}
+	if got := digestOf(b); got != r.Plan {
+		return nil, fmt.Errorf("reading the plan of transaction %s: digest %s, want %s", t.ID, got, r.Plan)
+	}
+	p, err := journal.ParsePlan(b)
+	if err != nil {
+		return nil, fmt.Errorf("reading the plan of transaction %s: %w", t.ID, err)
+	}
+	return p, nil
+}
+
+// Discard removes the folder of a transaction that never began.
+func (s *State) Discard(t *Transaction) error {
+	if t.Status() != "" {
+		return fmt.Errorf("transaction %s has begun", t.ID)
+	}
+	return fsys.RemoveAll(s.fs, t.dir())
+}
+
+// DropPlan removes the plan of a freed transaction: nothing can use it any more.
+func (s *State) DropPlan(t *Transaction) error {
+	err := s.fs.Unlink(t.dir() + "/" + planFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Ensure makes the state folder at path below root, where it does not exist.
+// Times of the folders above it stay as they are: to a manifest the state
+// folder is not there.
+func Ensure(root fsys.FS, path string) error {
+	if _, err := root.Lstat(path); err == nil {
+		return nil
+	}
+	parent := manifest.Parent(path)
+	if parent != "." {
+		if _, err := root.Lstat(parent); errors.Is(err, fs.ErrNotExist) {
+			if err := Ensure(root, parent); err != nil {
+				return err
+			}
+		}
+	}
+	before, err := root.Lstat(parent)
+	if err != nil {
+		return err
+	}
+	if err := root.Mkdir(path, 0o755); err != nil {
+		return err
+	}
+	if err := root.SetModTime(parent, before.ModTime); err != nil {
+		return err
+	}
+	return root.SyncDir(parent)
+}

@@ -1,0 +1,380 @@
+package transaction
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strconv"
+
+	"github.com/relkit/relkit/pkg/engine/state"
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/delta"
+	"github.com/relkit/relkit/pkg/format/digest"
+	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/format/manifest"
+	"github.com/relkit/relkit/pkg/format/patch"
+	"github.com/relkit/relkit/pkg/sys/fsys"
+)
+
+// Tx is one transaction, open.
+type Tx struct {
+	Target
+	Journal *state.Transaction
+	plan    *journal.Plan
+	survey  *Survey // nil for one that was read back
+	skip    map[int]bool
+	kept    []string
+}
+
+// Segments is where the verified segments of a patch come from, in order.
+type Segments interface {
+	NextSegment() (patch.Segment, int64, []byte, error)
+}
+
+// Begin opens a transaction for what the survey planned. r says what is done
+// and why; its event, time and tops are filled in. Nothing visible changes.
+func Begin(t Target, s *Survey, r journal.Record) (*Tx, error) {
+	if len(s.Mismatches) > 0 {
+		return nil, failure.Errorf(failure.Refused, "the tree is not as expected: %q %s", s.Mismatches[0].Path, s.Mismatches[0].Why)
+	}
+	r.Time = t.Now()
+	for _, top := range s.Plan.Tops {
+		info, err := t.Root.Lstat(top.Path)
+		if err != nil {
+			return nil, err
+		}
+		r.Tops = append(r.Tops, journal.Top{Path: manifest.Escape(top.Path), Sec: info.ModTime.Sec, Nsec: info.ModTime.Nsec})
+	}
+	j, err := t.State.Begin(r)
+	if err != nil {
+		return nil, err
+	}
+	return &Tx{Target: t, Journal: j, plan: s.Plan, survey: s}, nil
+}
+
+// Stage makes every new inode, complete and durable, in the slots. On an error
+// the transaction is aborted: nothing visible has changed.
+func (x *Tx) Stage(ctx context.Context, segments Segments) error {
+	err := x.stage(ctx, segments)
+	if err == nil {
+		return nil
+	}
+	if abort := x.Abort(err.Error()); abort != nil {
+		x.Log.Warn("the slots are left for the next run to clean up", "err", abort)
+	}
+	return err
+}
+
+func (x *Tx) stage(ctx context.Context, segments Segments) error {
+	for i := range x.plan.Tops {
+		if err := x.makeSlot(&x.plan.Tops[i]); err != nil {
+			return fmt.Errorf("making the slots of %q: %w", x.plan.Tops[i].Path, err)
+		}
+	}
+	st := &stager{x: x, ctx: ctx, staged: make([]bool, len(x.plan.Steps)), groups: map[int]int{}}
+	if err := st.run(segments); err != nil {
+		return err
+	}
+	for _, top := range x.plan.Tops {
+		if err := x.Root.SyncFS(top.Path); err != nil {
+			return fmt.Errorf("syncing %q: %w", top.Path, err)
+		}
+	}
+	b, err := journal.EncodePlan(x.plan)
+	if err != nil {
+		return err
+	}
+	if err := x.State.WritePlan(x.Journal, b); err != nil {
+		return fmt.Errorf("writing the plan: %w", err)
+	}
+	return x.State.Append(x.Journal, journal.Record{Event: journal.Staged, Time: x.Now(), Plan: digest.Of(b)})
+}
+
+// makeSlot makes the slot folder on one file system, and finds out whether two
+// names can be exchanged there by exchanging two files.
+func (x *Tx) makeSlot(top *journal.PlanTop) error {
+	slots, dir := join(top.Path, SlotsDir), slotDir(top.Path, x.Journal.ID)
+	before, err := x.Root.Lstat(top.Path)
+	if err != nil {
+		return err
+	}
+	info, found, err := exists(x.Root, slots)
+	switch {
+	case err != nil:
+		return err
+	case found && info.Kind != manifest.Dir:
+		return failure.Errorf(failure.Refused, "%q is a %s", slots, info.Kind)
+	case !found:
+		err = errors.Join(x.Root.Mkdir(slots, 0o700), x.Root.SetModTime(top.Path, before.ModTime), x.Root.SyncDir(top.Path))
+	}
+	if err != nil {
+		return err
+	}
+	if err := fsys.RemoveAll(x.Root, dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := x.Root.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	if err := x.Root.SyncDir(slots); err != nil {
+		return err
+	}
+	return x.probe(top, dir)
+}
+
+func (x *Tx) probe(top *journal.PlanTop, dir string) error {
+	a, b := dir+"/probe-a", dir+"/probe-b"
+	for _, name := range []string{a, b} {
+		w, err := x.Root.Create(name, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := w.Close(); err != nil {
+			return err
+		}
+	}
+	err := x.Root.Rename(a, b, fsys.Exchange)
+	if err != nil && !fsys.IsUnsupported(err) {
+		return err
+	}
+	top.Exchange = err == nil
+	return errors.Join(x.Root.Unlink(a), x.Root.Unlink(b))
+}
+
+// slot is the name of step i's inode.
+func (x *Tx) slot(i int) string {
+	return slotName(slotDir(x.plan.Tops[x.plan.Steps[i].Top].Path, x.Journal.ID), i)
+}
+
+// stager fills the slots of one transaction.
+type stager struct {
+	x      *Tx
+	ctx    context.Context
+	staged []bool
+	// groups maps a new hard-link group to the step whose slot has its inode.
+	groups map[int]int
+	buf    []byte
+}
+
+func (st *stager) run(segments Segments) error {
+	contents := st.x.survey.entries.Contents()
+	byChange := map[int]int{}
+	for i, c := range st.x.survey.change {
+		if c >= 0 {
+			byChange[c] = i
+		}
+	}
+	if err := st.stream(contents, byChange, segments); err != nil {
+		return err
+	}
+	for _, c := range contents {
+		if err := st.copies(c, byChange); err != nil {
+			return err
+		}
+	}
+	for i := range st.staged {
+		if err := st.rest(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stream unpacks the segments into the slot of the first step of each content.
+func (st *stager) stream(contents []patch.Content, byChange map[int]int, segments Segments) error {
+	sink := &sink{st: st}
+	for _, c := range contents {
+		step := -1
+		if k := slices.IndexFunc(c.Changes, func(n int) bool { _, ok := byChange[n]; return ok }); k >= 0 {
+			step = byChange[c.Changes[k]]
+		}
+		sink.parts = append(sink.parts, part{step: step, size: c.Size})
+	}
+	bases := newBases(st.x.Root, st.x.survey.entries)
+	defer bases.Close()
+	for {
+		if err := st.ctx.Err(); err != nil {
+			return errors.Join(context.Cause(st.ctx), sink.abort())
+		}
+		seg, offset, b, err := segments.NextSegment()
+		if err == io.EOF {
+			return sink.end()
+		}
+		if err == nil {
+			err = delta.Decode(seg.Method, b, seg.Output, bases.open, sink)
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("unpacking the content at %d: %w", offset, err), sink.abort())
+		}
+	}
+}
+
+// copies stages the other files that have the same content.
+func (st *stager) copies(c patch.Content, byChange map[int]int) error {
+	first := -1
+	for _, n := range c.Changes {
+		i, ok := byChange[n]
+		switch {
+		case !ok || st.staged[i] && first >= 0:
+		case st.staged[i]:
+			first = i
+		case st.linked(i):
+		default:
+			if err := st.copy(i, st.x.slot(first)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// linked tells whether step i is one more name of an inode that is staged already.
+func (st *stager) linked(i int) bool {
+	link := st.x.plan.Steps[i].New.Link
+	_, ok := st.groups[link]
+	return link != 0 && ok
+}
+
+// rest stages step i where no segment carries its content.
+func (st *stager) rest(i int) error {
+	step := &st.x.plan.Steps[i]
+	e := step.New
+	if e == nil || step.Do == journal.Meta || st.staged[i] {
+		return nil
+	}
+	if err := st.ctx.Err(); err != nil {
+		return context.Cause(st.ctx)
+	}
+	if st.linked(i) {
+		first := st.groups[e.Link]
+		if err := st.x.Root.Link(st.x.slot(first), st.x.slot(i)); err != nil {
+			return fmt.Errorf("staging %q: %w", e.Path, err)
+		}
+		step.NewInode = st.x.plan.Steps[first].NewInode
+		st.staged[i] = true
+		return nil
+	}
+	if e.Kind == manifest.File && e.Size > 0 {
+		from := e.Path
+		if n := st.x.survey.entries.Changes[st.x.survey.change[i]].Base; n >= 0 {
+			b, ok := st.x.survey.entries.Base(n)
+			if !ok {
+				return fmt.Errorf("staging %q: no base %d", e.Path, n)
+			}
+			from = b.Path
+		}
+		return st.copy(i, from)
+	}
+	if err := st.make(i); err != nil {
+		return fmt.Errorf("staging %q: %w", e.Path, err)
+	}
+	return st.finish(i)
+}
+
+// make makes an inode that has no content to be copied.
+func (st *stager) make(i int) error {
+	e, name, root := st.x.plan.Steps[i].New, st.x.slot(i), st.x.Root
+	switch e.Kind {
+	case manifest.File:
+		w, err := root.Create(name, 0o600)
+		if err != nil {
+			return err
+		}
+		return w.Close()
+	case manifest.Dir:
+		return root.Mkdir(name, 0o700)
+	case manifest.Symlink:
+		return root.Symlink(e.Target, name)
+	case manifest.CharDev, manifest.BlockDev, manifest.FIFO:
+		return root.Mknod(name, e.Kind, 0o600, e.Major, e.Minor)
+	}
+	return fmt.Errorf("cannot make a %s", e.Kind)
+}
+
+// copy stages step i with the content of another file, verified.
+func (st *stager) copy(i int, from string) error {
+	e := st.x.plan.Steps[i].New
+	src, err := st.x.Root.Open(from)
+	if err != nil {
+		return fmt.Errorf("staging %q: %w", e.Path, err)
+	}
+	defer src.Close()
+	sink := &sink{st: st, parts: []part{{step: i, size: e.Size}}}
+	if st.buf == nil {
+		st.buf = make([]byte, 1<<20)
+	}
+	// One byte more than wanted shows a file that has grown.
+	_, err = io.CopyBuffer(struct{ io.Writer }{sink}, io.LimitReader(src, e.Size+1), st.buf)
+	if err != nil {
+		return errors.Join(err, sink.abort())
+	}
+	return sink.end()
+}
+
+// finish gives a staged inode its metadata, makes it durable and notes its number.
+func (st *stager) finish(i int) error {
+	step := &st.x.plan.Steps[i]
+	e, name := step.New, st.x.slot(i)
+	if err := setMetadata(st.x.Root, name, e, e.Kind == manifest.Dir); err != nil {
+		return fmt.Errorf("staging %q: %w", e.Path, err)
+	}
+	if e.Kind == manifest.File {
+		if err := st.x.Root.SyncFile(name); err != nil {
+			return fmt.Errorf("staging %q: %w", e.Path, err)
+		}
+	}
+	info, err := st.x.Root.Lstat(name)
+	if err != nil {
+		return fmt.Errorf("staging %q: %w", e.Path, err)
+	}
+	step.NewInode = info.Ino
+	st.staged[i] = true
+	if e.Link != 0 {
+		st.groups[e.Link] = i
+	}
+	return nil
+}
+
+// bases opens the old files that segments copy from, each once.
+type bases struct {
+	root    fsys.FS
+	entries *patch.Entries
+	files   map[int]fsys.File
+}
+
+func newBases(root fsys.FS, entries *patch.Entries) *bases {
+	return &bases{root: root, entries: entries, files: map[int]fsys.File{}}
+}
+
+// maxOpenBases bounds the file descriptors that stay open.
+const maxOpenBases = 64
+
+func (b *bases) open(ordinal int) (io.ReaderAt, int64, error) {
+	base, ok := b.entries.Base(ordinal)
+	if !ok {
+		return nil, 0, failure.Errorf(failure.Untrusted, "no base "+strconv.Itoa(ordinal))
+	}
+	if f := b.files[ordinal]; f != nil {
+		return f, base.Size, nil
+	}
+	if len(b.files) >= maxOpenBases {
+		b.Close()
+	}
+	f, err := b.root.Open(base.Path)
+	if err != nil {
+		return nil, 0, err
+	}
+	b.files[ordinal] = f
+	return f, base.Size, nil
+}
+
+// Close closes what is open; reading needs no answer from it.
+func (b *bases) Close() {
+	for n, f := range b.files {
+		_ = f.Close()
+		delete(b.files, n)
+	}
+}

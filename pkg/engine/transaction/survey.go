@@ -1,0 +1,301 @@
+package transaction
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/digest"
+	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/format/manifest"
+	"github.com/relkit/relkit/pkg/format/patch"
+	"github.com/relkit/relkit/pkg/sys/fsys"
+)
+
+// Mismatch is a place that is not as the patch expects it.
+type Mismatch struct {
+	Path string
+	Why  string
+}
+
+// Survey is what a look at the tree found, and the plan that follows from it.
+type Survey struct {
+	Plan *journal.Plan
+	// Mismatches are what stands in the way; the plan is to be used only where there is none.
+	Mismatches []Mismatch
+	// Already counts the changes whose new side is there already.
+	Already int
+	// Kept are folders that the patch removes and that hold something else.
+	Kept []string
+	// StageBytes is the size of all new content, by file system of Plan.Tops.
+	StageBytes []int64
+
+	root    fsys.FS
+	entries *patch.Entries
+	// change maps a step to the index of its change in entries, -1 for none.
+	change []int
+	tops   *tops
+}
+
+// Options are what a look at the tree needs to know beside the patch.
+type Options struct {
+	// Jobs is how many files are read at a time; 0 means 1.
+	Jobs int
+	// Protected are paths, relative to the root, that no change may touch or hold:
+	// relkit's own state.
+	Protected []string
+}
+
+// look is a change with what was found at its path.
+type look struct {
+	*patch.Change
+	index int
+	info  fsys.Info
+	found bool
+	live  *manifest.Entry
+}
+
+// Look verifies the tree against what the patch expects and plans the change.
+// It changes nothing.
+func Look(ctx context.Context, root fsys.FS, entries *patch.Entries, o Options) (*Survey, error) {
+	s := &Survey{root: root, entries: entries, Plan: &journal.Plan{}, tops: newTops(root)}
+	looks := make([]look, len(entries.Changes))
+	for i := range entries.Changes {
+		looks[i].Change, looks[i].index = &entries.Changes[i], i
+		if err := o.allowed(looks[i].path()); err != nil {
+			return nil, err
+		}
+		if err := s.look(&looks[i]); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.hash(ctx, looks, o.Jobs); err != nil {
+		return nil, err
+	}
+	todo := s.judge(looks)
+	s.checkLinks(todo)
+	if len(s.Mismatches) > 0 {
+		return s, nil
+	}
+	return s, s.plan(todo)
+}
+
+// allowed refuses the places that are relkit's own.
+func (o *Options) allowed(path string) error {
+	for part := range strings.SplitSeq(path, "/") {
+		if part == SlotsDir {
+			return failure.Errorf(failure.Refused, "the patch would change %q, where relkit keeps its slots", path)
+		}
+	}
+	for _, own := range o.Protected {
+		if path == own || strings.HasPrefix(path, own+"/") {
+			return failure.Errorf(failure.Refused, "the patch would change %q, where relkit keeps its state", path)
+		}
+	}
+	return nil
+}
+
+// path is the path of a change.
+func (l *look) path() string {
+	if l.New != nil {
+		return l.New.Path
+	}
+	return l.Old.Path
+}
+
+func (s *Survey) look(l *look) (err error) {
+	path := l.path()
+	if l.info, l.found, err = exists(s.root, path); err != nil {
+		return failure.As(failure.Refused, fmt.Errorf("looking at %q: %w", path, err))
+	}
+	if !l.found {
+		return nil
+	}
+	if l.info.Kind == manifest.Socket || l.info.Kind == manifest.Unknown {
+		s.mismatch(path, "is a %s", l.info.Kind)
+		l.live = &manifest.Entry{Path: path, Kind: l.info.Kind}
+		return nil
+	}
+	if l.live, err = live(s.root, path, l.info); err != nil {
+		return fmt.Errorf("looking at %q: %w", path, err)
+	}
+	return nil
+}
+
+// hash fills in the digests of the files found where their size could match,
+// and verifies every base.
+func (s *Survey) hash(ctx context.Context, looks []look, jobs int) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(1, jobs))
+	for i := range looks {
+		l := &looks[i]
+		if !l.found || l.live.Kind != manifest.File {
+			continue
+		}
+		g.Go(func() error {
+			var err error
+			l.live.Digest, err = hashFile(ctx, s.root, l.path(), l.info)
+			return err
+		})
+	}
+	bases := make([]string, len(s.entries.Bases))
+	for i, b := range s.entries.Bases {
+		g.Go(func() error {
+			info, found, err := exists(s.root, b.Path)
+			if err != nil {
+				return err
+			}
+			if !found || info.Kind != manifest.File || info.Size != b.Size {
+				bases[i] = "is not the file that the patch is built on"
+				return nil
+			}
+			got, err := hashFile(ctx, s.root, b.Path, info)
+			if err == nil && got != b.Digest {
+				bases[i] = fmt.Sprintf("content is %s, the patch is built on %s", got, b.Digest)
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("reading the tree: %w", err)
+	}
+	for i, why := range bases {
+		if why != "" {
+			s.mismatch(s.entries.Bases[i].Path, "%s", why)
+		}
+	}
+	return nil
+}
+
+func hashFile(ctx context.Context, root fsys.FS, path string, want fsys.Info) (digest.Digest, error) {
+	if err := ctx.Err(); err != nil {
+		return digest.Digest{}, context.Cause(ctx)
+	}
+	f, err := root.Open(path)
+	if err != nil {
+		return digest.Digest{}, err
+	}
+	defer f.Close()
+	d, n, err := digest.OfReader(f)
+	if err != nil {
+		return d, err
+	}
+	after, err := f.Stat()
+	if err != nil {
+		return d, err
+	}
+	if !after.SameInode(want) || after.ChangeTime != want.ChangeTime || n != want.Size {
+		return d, failure.Errorf(failure.Refused, "%q changed while it was read", path)
+	}
+	return d, nil
+}
+
+func (s *Survey) mismatch(path, format string, args ...any) {
+	s.Mismatches = append(s.Mismatches, Mismatch{Path: path, Why: fmt.Sprintf(format, args...)})
+}
+
+// judge sorts the looks into those to be done, those done already, and mismatches.
+func (s *Survey) judge(looks []look) []look {
+	done := linkedAlready(looks)
+	var todo []look
+	for _, l := range looks {
+		switch {
+		case l.New == nil && !l.found, l.New != nil && l.New.Link == 0 && l.isNew(), l.New != nil && done[l.New.Link]:
+			s.Already++
+		case l.Old == nil && l.found:
+			s.mismatch(l.path(), "exists and the patch would create it")
+		case l.Old != nil && !l.found:
+			s.mismatch(l.path(), "does not exist")
+		case l.Old != nil && differs(l.live, l.Old, false) != "":
+			s.mismatch(l.path(), "%s", differs(l.live, l.Old, false))
+		default:
+			todo = append(todo, l)
+		}
+	}
+	return todo
+}
+
+func (l *look) isNew() bool { return l.found && differs(l.live, l.New, true) == "" }
+
+// linkedAlready finds the new hard-link groups that are there already: every
+// name as the patch would make it, all of one inode that has no other name.
+// One name that is not makes the whole group something to do.
+func linkedAlready(looks []look) map[int]bool {
+	inodes, names := map[int]fsys.Info{}, map[int]uint64{}
+	done := map[int]bool{}
+	for _, l := range looks {
+		if l.New == nil || l.New.Link == 0 {
+			continue
+		}
+		g := l.New.Link
+		first, seen := inodes[g]
+		if !seen {
+			inodes[g], first, done[g] = l.info, l.info, true
+		}
+		names[g]++
+		done[g] = done[g] && l.isNew() && l.info.SameInode(first)
+	}
+	for g := range done {
+		done[g] = done[g] && inodes[g].Links == names[g]
+	}
+	return done
+}
+
+// differs says how live is not the entry e, "" where it is. A file touched or
+// a folder that something was made in is no difference unless times is set:
+// times do not make a file another one, and the rollback copy keeps them.
+func differs(live, e *manifest.Entry, times bool) string {
+	switch {
+	case live.Kind != e.Kind:
+		return fmt.Sprintf("is a %s, not a %s", live.Kind, e.Kind)
+	case live.Kind == manifest.File && (live.Size != e.Size || live.Digest != e.Digest):
+		return "content was changed"
+	case live.Target != e.Target:
+		return fmt.Sprintf("points to %q, not to %q", live.Target, e.Target)
+	case live.Major != e.Major || live.Minor != e.Minor:
+		return fmt.Sprintf("is device %d:%d, not %d:%d", live.Major, live.Minor, e.Major, e.Minor)
+	case live.Kind != manifest.Symlink && live.Mode != e.Mode:
+		return fmt.Sprintf("mode is %04o, not %04o", live.Mode, e.Mode)
+	case live.UID != e.UID || live.GID != e.GID:
+		return fmt.Sprintf("owner is %d:%d, not %d:%d", live.UID, live.GID, e.UID, e.GID)
+	case !slices.EqualFunc(live.Xattrs, e.Xattrs, sameXattr):
+		return "extended attributes were changed"
+	case times && live.ModTime != e.ModTime:
+		return "modification time differs"
+	}
+	return ""
+}
+
+func sameXattr(a, b manifest.Xattr) bool {
+	return a.Name == b.Name && string(a.Value) == string(b.Value)
+}
+
+// checkLinks refuses files that have names which the patch does not know: an
+// exchange would leave those names on the old content.
+func (s *Survey) checkLinks(todo []look) {
+	groups := map[int][]look{}
+	for _, l := range todo {
+		if l.Old == nil || l.Old.Kind == manifest.Dir {
+			continue
+		}
+		if l.Old.Link == 0 {
+			if l.info.Links > 1 {
+				s.mismatch(l.path(), "has %d names (hard links), 1 expected", l.info.Links)
+			}
+			continue
+		}
+		groups[l.Old.Link] = append(groups[l.Old.Link], l)
+	}
+	for _, g := range groups {
+		for _, l := range g {
+			if l.info.Links > uint64(len(g)) || l.info.Ino != g[0].info.Ino {
+				s.mismatch(l.path(), "has %d names (hard links), %d expected", l.info.Links, len(g))
+			}
+		}
+	}
+	slices.SortFunc(s.Mismatches, func(a, b Mismatch) int { return manifest.Compare(a.Path, b.Path) })
+}

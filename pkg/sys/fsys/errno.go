@@ -1,0 +1,18 @@
+package fsys
+
+import (
+	"errors"
+	"io/fs"
+	"syscall"
+)
+
+// IsAbsent tells whether err says that a name is not there: it, or a folder
+// above it, does not exist or is no folder.
+func IsAbsent(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
+// IsUnsupported tells whether err says that the file system cannot do what was asked.
+func IsUnsupported(err error) bool {
+	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EOPNOTSUPP)
+}
