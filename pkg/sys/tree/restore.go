@@ -1,0 +1,372 @@
+package tree
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+	"syscall"
+
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/digest"
+	"github.com/relkit/relkit/pkg/format/manifest"
+	"github.com/relkit/relkit/pkg/sys/fsys"
+)
+
+// Item is one name to restore.
+type Item struct {
+	// Entry says what is to be there. A file's Digest is checked as it is
+	// written; a zero one is not known before that and is set then.
+	*manifest.Entry
+	// LinkTo is an earlier path that this is another name of; "" for none.
+	LinkTo string
+	// Content is what a file holds; nil where it has none or LinkTo is set. It
+	// is called once at most and read before the next item is asked for.
+	Content func() (io.ReadCloser, error)
+}
+
+// Items is a stream of names, each after the folder that holds it. An error ends it.
+type Items = iter.Seq2[*Item, error]
+
+// RestoreOptions say how a tree is written.
+type RestoreOptions struct {
+	// Into is the folder, of the file system written to, that becomes the tree's top; "" is ".".
+	Into string
+	// NoOwner leaves owners as they come, and leaves out what only root may
+	// set: devices, and attributes outside user.* and the POSIX ACLs.
+	NoOwner bool
+	// NoSync leaves what was written to be made durable by the caller.
+	NoSync bool
+	// Same, asked with a file whose digest is known, names another path of the
+	// file system that is equal in all but its name and may be linked to, or "".
+	Same func(e *manifest.Entry) string
+	// Wrote hears of each entry once it is there, digest and size set (folders
+	// too, whose metadata follow at the end). Changing e has no effect.
+	Wrote func(it *Item) error
+	// Changed hears of each file whose content was not as announced; what was
+	// read is kept then. nil makes that an error.
+	Changed func(path string)
+	// Note hears what was left out, and why; nil does not want to.
+	Note func(path, why string)
+
+	// place makes the file at path with its content, or tells false.
+	place func(path string) (bool, error)
+}
+
+// smallFile bounds the files that are looked for (Same) before they are written.
+const smallFile = 1 << 20
+
+// Restore writes a tree. Names that exist already are an error, but for folders,
+// which are taken over. Symlinks on the way are never followed, nothing is
+// written outside Into, and each file's digest is verified while it is written.
+// Folders get their metadata last, deepest first. Where it fails, what was
+// written stays.
+func Restore(ctx context.Context, fs fsys.FS, items Items, opts RestoreOptions) error {
+	if opts.Into == "" {
+		opts.Into = "."
+	}
+	r := &restore{fs: fs, opts: &opts, buf: make([]byte, smallFile+1)}
+	inherited, err := fs.Xattrs(opts.Into)
+	if err != nil {
+		return err
+	}
+	r.inherits = len(inherited) > 0
+	for it, err := range items {
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == nil {
+			err = r.item(it)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for i := len(r.dirs) - 1; i >= 0; i-- {
+		if err := r.metadata(r.dirs[i]); err != nil {
+			return err
+		}
+	}
+	if opts.NoSync {
+		return nil
+	}
+	return fs.SyncFS(opts.Into)
+}
+
+type restore struct {
+	fs   fsys.FS
+	opts *RestoreOptions
+	buf  []byte
+	dirs []*manifest.Entry
+	// inherits is set where new files may begin with attributes that nobody
+	// asked for: a default ACL or a security label of the folder above.
+	inherits bool
+}
+
+// at is where in the file system an entry's path is.
+func (r *restore) at(path string) string {
+	switch {
+	case r.opts.Into == ".":
+		return path
+	case path == ".":
+		return r.opts.Into
+	}
+	return r.opts.Into + "/" + path
+}
+
+func (r *restore) item(it *Item) error {
+	if !manifest.ValidPath(it.Path) {
+		return failure.Errorf(failure.Untrusted, "bad path %q", it.Path)
+	}
+	isDevice := it.Kind == manifest.CharDev || it.Kind == manifest.BlockDev
+	if r.opts.NoOwner && isDevice {
+		if r.opts.Note != nil {
+			r.opts.Note(it.Path, "a device is left out")
+		}
+		return nil
+	}
+	if err := r.make(it); err != nil {
+		return fmt.Errorf("restoring %q: %w", it.Path, err)
+	}
+	if r.opts.Wrote != nil {
+		return r.opts.Wrote(it)
+	}
+	return nil
+}
+
+// make makes the name with its metadata, a folder's aside.
+func (r *restore) make(it *Item) error {
+	name := r.at(it.Path)
+	if it.LinkTo != "" {
+		if !manifest.ValidPath(it.LinkTo) {
+			return failure.Errorf(failure.Untrusted, "bad link target %q", it.LinkTo)
+		}
+		return r.fs.Link(r.at(it.LinkTo), name)
+	}
+	var err error
+	switch it.Kind {
+	case manifest.Dir:
+		e := *it.Entry
+		r.dirs = append(r.dirs, &e)
+		return r.makeDir(name)
+	case manifest.File:
+		shared, err := r.file(it, name)
+		if err != nil || shared {
+			return err
+		}
+	case manifest.Symlink:
+		err = r.fs.Symlink(it.Target, name)
+	case manifest.CharDev, manifest.BlockDev, manifest.FIFO:
+		err = r.fs.Mknod(name, it.Kind, 0o600, it.Major, it.Minor)
+	default:
+		err = fmt.Errorf("a %s cannot be restored", it.Kind)
+	}
+	if err != nil {
+		return needsRoot(err, it.Kind.String()+" nodes")
+	}
+	return r.metadata(it.Entry)
+}
+
+func (r *restore) makeDir(name string) error {
+	if name == r.opts.Into {
+		return nil
+	}
+	err := r.fs.Mkdir(name, 0o700)
+	if errors.Is(err, syscall.EEXIST) {
+		if info, lerr := r.fs.Lstat(name); lerr == nil && info.Kind == manifest.Dir {
+			return nil
+		}
+	}
+	return err
+}
+
+// file puts a file's content at name. shared tells that it is the same inode
+// as another, with all its metadata.
+func (r *restore) file(it *Item, name string) (shared bool, err error) {
+	if !it.Digest.IsZero() && r.share(it.Entry, name) {
+		return true, nil
+	}
+	if r.opts.place != nil {
+		if done, err := r.opts.place(it.Path); done || err != nil {
+			return false, err
+		}
+	}
+	if it.Content == nil {
+		return false, errors.New("a file without its content")
+	}
+	content, err := it.Content()
+	if err != nil {
+		return false, err
+	}
+	defer content.Close()
+	return r.write(it, name, content)
+}
+
+// write writes the content, looking first whether a small one is there already.
+func (r *restore) write(it *Item, name string, content io.Reader) (shared bool, err error) {
+	n, err := io.ReadFull(content, r.buf)
+	small := err == io.EOF || err == io.ErrUnexpectedEOF
+	if err != nil && !small {
+		return false, err
+	}
+	h := digest.New()
+	h.Write(r.buf[:n])
+	size := int64(n)
+	if small {
+		if err := r.verify(it, h.Digest(), size); err != nil || r.share(it.Entry, name) {
+			return err == nil, err
+		}
+	}
+	w, err := r.fs.Create(name, 0o600)
+	if err != nil {
+		return false, err
+	}
+	_, err = w.Write(r.buf[:n])
+	if err == nil && !small {
+		var more int64
+		more, err = io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(w, h)}, content, r.buf)
+		size += more
+	}
+	if cerr := w.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil || small {
+		return false, err
+	}
+	if err := r.verify(it, h.Digest(), size); err != nil {
+		return false, err
+	}
+	return r.swap(it.Entry, name)
+}
+
+// swap replaces a large file, just written, by one that is already there.
+func (r *restore) swap(e *manifest.Entry, name string) (shared bool, err error) {
+	if r.opts.Same == nil || r.opts.Same(e) == "" {
+		return false, nil
+	}
+	spare := name + ".relkit-new"
+	if len(spare)-strings.LastIndexByte(spare, '/') > 255 || !r.share(e, spare) {
+		return false, nil
+	}
+	return true, r.fs.Rename(spare, name, fsys.Replace)
+}
+
+// verify holds the content against the entry, or completes the entry.
+func (r *restore) verify(it *Item, d digest.Digest, size int64) error {
+	if !it.Digest.IsZero() && (it.Digest != d || it.Size != size) {
+		if r.opts.Changed == nil {
+			return failure.Errorf(failure.Untrusted, "got %d bytes with %s, want %d bytes with %s", size, d, it.Size, it.Digest)
+		}
+		r.opts.Changed(it.Path)
+	}
+	it.Digest, it.Size = d, size
+	return nil
+}
+
+// share makes name another name of an equal file, if there is one. Where that
+// cannot be (another file system, too many links, another's file) the file is
+// written like any other.
+func (r *restore) share(e *manifest.Entry, name string) bool {
+	if r.opts.Same == nil {
+		return false
+	}
+	old := r.opts.Same(e)
+	return old != "" && r.fs.Link(old, name) == nil
+}
+
+// metadata sets all but the content. The order matters: chown(2) clears
+// capabilities and set-id bits, setting an ACL changes the mode, and all of
+// them move the change time only, but the modification time goes last anyway.
+func (r *restore) metadata(e *manifest.Entry) error {
+	name := r.at(e.Path)
+	if !r.opts.NoOwner {
+		if err := r.fs.Chown(name, e.UID, e.GID); err != nil {
+			return needsRoot(err, fmt.Sprintf("files of %d:%d", e.UID, e.GID))
+		}
+	}
+	if err := r.xattrs(name, e); err != nil {
+		return err
+	}
+	if e.Kind != manifest.Symlink {
+		if err := r.fs.Chmod(name, e.Mode); err != nil {
+			return err
+		}
+	}
+	return r.fs.SetModTime(name, e.ModTime)
+}
+
+func (r *restore) xattrs(name string, e *manifest.Entry) error {
+	if r.inherits || e.Path == "." {
+		if err := r.dropXattrs(name, e); err != nil {
+			return err
+		}
+	}
+	for _, x := range e.Xattrs {
+		if r.opts.NoOwner && !strings.HasPrefix(x.Name, "user.") && !strings.HasPrefix(x.Name, "system.posix_acl_") {
+			continue
+		}
+		if err := r.fs.SetXattr(name, x.Name, x.Value); err != nil {
+			return needsRoot(fmt.Errorf("attribute %q: %w", x.Name, err), "such attributes")
+		}
+	}
+	return nil
+}
+
+// dropXattrs removes what the name has and the entry has not. What cannot be
+// removed is the kernel's: a security label.
+func (r *restore) dropXattrs(name string, e *manifest.Entry) error {
+	have, err := r.fs.Xattrs(name)
+	if err != nil {
+		return err
+	}
+	for _, x := range have {
+		wanted := false
+		for _, w := range e.Xattrs {
+			wanted = wanted || w.Name == x.Name && bytes.Equal(w.Value, x.Value)
+		}
+		if wanted {
+			continue
+		}
+		if err := r.fs.RemoveXattr(name, x.Name); err != nil && !strings.HasPrefix(x.Name, "security.") {
+			return err
+		}
+	}
+	return nil
+}
+
+// needsRoot says of an EPERM who could do it.
+func needsRoot(err error, what string) error {
+	if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.EINVAL) && strings.HasPrefix(what, "files of") {
+		return failure.As(failure.Refused, fmt.Errorf("only root can make %s: %w", what, err))
+	}
+	return err
+}
+
+// Source is the items of a tree on disk, for entries that were read from it.
+func Source(root fsys.FS, entries Entries) Items {
+	return func(yield func(*Item, error) bool) {
+		first := map[int]string{}
+		for e, err := range entries {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			it := &Item{Entry: e}
+			switch to, seen := first[e.Link]; {
+			case e.Link != 0 && seen:
+				it.LinkTo = to
+			case e.Kind == manifest.File:
+				it.Content = func() (io.ReadCloser, error) { return root.Open(e.Path) }
+			}
+			if e.Link != 0 && it.LinkTo == "" {
+				first[e.Link] = e.Path
+			}
+			if !yield(it, nil) {
+				return
+			}
+		}
+	}
+}
