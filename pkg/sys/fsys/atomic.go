@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -60,11 +61,11 @@ func NewAtomic(path string, mode os.FileMode) (*Atomic, error) {
 	return a, nil
 }
 
-// spare is a name beside path for this process alone.
+// spare is a name beside path that nobody else has.
 func (a *Atomic) spare() string {
 	base := filepath.Base(a.path)
 	base = base[:min(len(base), 200)]
-	return filepath.Join(filepath.Dir(a.path), fmt.Sprintf(".%s.%d%s", base, os.Getpid(), tempSuffix))
+	return filepath.Join(filepath.Dir(a.path), fmt.Sprintf(".%s.%016x%s", base, rand.Uint64(), tempSuffix))
 }
 
 // Write appends to the file.
@@ -103,15 +104,7 @@ func (a *Atomic) publish() error {
 	if a.temp == "" {
 		temp := a.spare()
 		old := procFD + strconv.Itoa(int(a.f.Fd()))
-		link := func() error {
-			return unix.Linkat(unix.AT_FDCWD, old, unix.AT_FDCWD, temp, unix.AT_SYMLINK_FOLLOW)
-		}
-		err := link()
-		if err == unix.EEXIST { // left by an earlier process of our number
-			if err = os.Remove(temp); err == nil {
-				err = link()
-			}
-		}
+		err := unix.Linkat(unix.AT_FDCWD, old, unix.AT_FDCWD, temp, unix.AT_SYMLINK_FOLLOW)
 		if err != nil {
 			return pathError("link", temp, err)
 		}

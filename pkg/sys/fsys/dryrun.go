@@ -58,7 +58,9 @@ func (d *dryRun) Truncate(name string, size int64) error {
 	return d.say("truncate %q to %d bytes", name, size)
 }
 
-func (d *dryRun) Mkdir(name string, mode uint32) error { return d.say("mkdir %q mode %04o", name, mode) }
+func (d *dryRun) Mkdir(name string, mode uint32) error {
+	return d.say("mkdir %q mode %04o", name, mode)
+}
 
 func (d *dryRun) Symlink(target, name string) error { return d.say("symlink %q to %q", name, target) }
 

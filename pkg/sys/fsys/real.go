@@ -344,4 +344,3 @@ func (r *real) Space(name string) (Space, error) {
 	}
 	return s, nil
 }
-

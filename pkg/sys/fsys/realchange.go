@@ -199,6 +199,9 @@ func (p place) chmod(mode uint32) error {
 }
 
 func (r *real) SetModTime(name string, t manifest.Time) error {
+	if t.Nsec < 0 || t.Nsec >= 1e9 { // UTIME_NOW and UTIME_OMIT are above
+		return pathError("utimens", name, unix.EINVAL)
+	}
 	return r.at("utimens", name, func(p place) error {
 		times := []unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.NsecToTimespec(0)}
 		times[1].Sec, times[1].Nsec = t.Sec, t.Nsec
