@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Runs every test with skips disallowed, then the packages that use concurrency
+# once more under the race detector (with -short: races show on small inputs).
+# RELKIT_TEST_LOG=FILE keeps the events of both runs (go test -json).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+log=${RELKIT_TEST_LOG:-$tmp/events.json}
+: >"$log"
+go build -o "$tmp/testlog" ./scripts/testlog
+
+status=0
+export RELKIT_TEST_DISALLOW_SKIP=1
+echo "== all tests"
+go test -json "$@" ./... | tee -a "$log" | "$tmp/testlog" || status=$?
+
+# shellcheck disable=SC2016 # the dollar belongs to the template
+concurrent=$(go list -f '{{$p := .}}{{range .Imports}}{{if or (eq . "sync") (eq . "sync/atomic") (eq . "golang.org/x/sync/errgroup")}}{{$p.ImportPath}}{{"\n"}}{{end}}{{end}}' ./... | sort -u)
+echo "== race detector: packages that use sync or errgroup"
+# shellcheck disable=SC2086 # one package a word
+go test -race -short -json "$@" $concurrent | tee -a "$log" | "$tmp/testlog" || status=$?
+
+exit "$status"
