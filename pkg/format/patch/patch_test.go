@@ -121,7 +121,7 @@ func readAll(b []byte) (*Reader, *Entries, []byte, error) {
 	}
 	var out bytes.Buffer
 	for {
-		s, body, err := p.NextSegment()
+		s, _, body, err := p.NextSegment()
 		if err == io.EOF {
 			return p, e, out.Bytes(), nil
 		}

@@ -299,40 +299,32 @@ func (v *VerifiedEntries) end() error {
 	return nil
 }
 
-// Piece is a segment and its place.
-type Piece struct {
-	Segment
-	Index int
-	// Offset is where its output begins in the stream that entries point into.
-	Offset int64
-}
-
 // NextSegment is the next segment and its bytes, verified; io.EOF after the
-// last, when the file has been found to end there.
-func (p *Reader) NextSegment() (Piece, []byte, error) {
+// last, when the file has been found to end there. The offset is that of its
+// output in the stream that entries point into.
+func (p *Reader) NextSegment() (s Segment, offset int64, body []byte, err error) {
 	if p.entries == nil {
 		if _, err := p.EntryReader(); err != nil {
-			return Piece{}, nil, err
+			return Segment{}, 0, nil, err
 		}
 	}
 	if p.err != nil {
-		return Piece{}, nil, p.err
+		return Segment{}, 0, nil, p.err
 	}
 	if p.segment == len(p.h.Segments) {
 		if p.err = p.finish(); p.err == nil {
 			p.err = io.EOF
 		}
-		return Piece{}, nil, p.err
+		return Segment{}, 0, nil, p.err
 	}
-	piece := Piece{Segment: p.h.Segments[p.segment], Index: p.segment, Offset: p.output}
-	b, err := p.readSegment(piece.Segment)
-	if err != nil {
+	s, offset = p.h.Segments[p.segment], p.output
+	if body, err = p.readSegment(s); err != nil {
 		p.err = fmt.Errorf("segment %d: %w", p.segment, err)
-		return Piece{}, nil, p.err
+		return Segment{}, 0, nil, p.err
 	}
 	p.segment++
-	p.output += piece.Output
-	return piece, b, nil
+	p.output += s.Output
+	return s, offset, body, nil
 }
 
 func (p *Reader) readSegment(s Segment) ([]byte, error) {
@@ -378,7 +370,7 @@ func (p *Reader) Verify() error {
 		return err
 	}
 	for {
-		if _, _, err := p.NextSegment(); err == io.EOF {
+		if _, _, _, err := p.NextSegment(); err == io.EOF {
 			return nil
 		} else if err != nil {
 			return err
