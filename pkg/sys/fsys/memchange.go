@@ -105,21 +105,33 @@ func (f *memFS) Mknod(name string, kind manifest.Kind, mode, major, minor uint32
 }
 
 func (f *memFS) Link(oldname, newname string) error {
-	return f.on("link", oldname, func(o found) error {
-		n, err := f.find(newname)
-		switch {
-		case err != nil:
-			return err
-		case n.node != nil:
-			return unix.EEXIST
-		case n.dir.vol != o.vol:
-			return unix.EXDEV
-		case o.node.kind == manifest.Dir:
-			return unix.EPERM
-		}
-		o.vol.do(&op{time: f.m.tick(), edits: []edit{{dir: n.dir.node.birth, name: n.base, new: o.node.birth}}})
-		return nil
-	})
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	return pathError("link", pair(oldname, newname), f.link(oldname, newname))
+}
+
+func (f *memFS) link(oldname, newname string) error {
+	o, err := f.find(oldname)
+	if err != nil {
+		return err
+	}
+	n, err := f.find(newname)
+	switch {
+	case err != nil:
+		return err
+	case newname == ".":
+		return unix.EEXIST
+	case o.node == nil:
+		return unix.ENOENT
+	case n.node != nil:
+		return unix.EEXIST
+	case n.dir.vol != o.vol:
+		return unix.EXDEV
+	case o.node.kind == manifest.Dir:
+		return unix.EPERM
+	}
+	o.vol.do(&op{time: f.m.tick(), edits: []edit{{dir: n.dir.node.birth, name: n.base, new: o.node.birth}}})
+	return nil
 }
 
 func (f *memFS) Unlink(name string) error {
@@ -153,7 +165,7 @@ func (f *memFS) remove(p found) error {
 func (f *memFS) Rename(oldname, newname string, mode RenameMode) error {
 	f.m.mu.Lock()
 	defer f.m.mu.Unlock()
-	return pathError("rename", oldname, f.rename(oldname, newname, mode))
+	return pathError("rename", pair(oldname, newname), f.rename(oldname, newname, mode))
 }
 
 // rename asks in the kernel's order (do_renameat2, vfs_rename), so that the

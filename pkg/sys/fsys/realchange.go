@@ -106,10 +106,12 @@ func (r *real) Mknod(name string, kind manifest.Kind, mode, major, minor uint32)
 	})
 }
 
-// at2 runs do on two places; the error names the first, as os.LinkError's
-// reader expects, unless the second could not be resolved.
+// pair is two names as one for an error.
+func pair(oldname, newname string) string { return oldname + " to " + newname }
+
+// at2 runs do on two places.
 func (r *real) at2(op, oldname, newname string, do func(o, n place) error) error {
-	return r.at(op, oldname, func(o place) error {
+	err := r.at(op, oldname, func(o place) error {
 		n, err := r.place(newname)
 		if err != nil {
 			return err
@@ -117,13 +119,14 @@ func (r *real) at2(op, oldname, newname string, do func(o, n place) error) error
 		defer n.close()
 		return do(o, n)
 	})
+	return pathError(op, pair(oldname, newname), err)
 }
 
 func (r *real) Link(oldname, newname string) error {
-	if err := notRoot("link", newname, unix.EEXIST); err != nil {
-		return err
-	}
 	return r.at2("link", oldname, newname, func(o, n place) error {
+		if newname == "." {
+			return unix.EEXIST
+		}
 		return unix.Linkat(o.dir, o.base, n.dir, n.base, 0)
 	})
 }
@@ -144,7 +147,7 @@ func (r *real) Rmdir(name string) error {
 
 func (r *real) Rename(oldname, newname string, mode RenameMode) error {
 	if oldname == "." || newname == "." {
-		return pathError("rename", oldname, unix.EBUSY)
+		return pathError("rename", pair(oldname, newname), unix.EBUSY)
 	}
 	return r.at2("rename", oldname, newname, func(o, n place) error {
 		var flags uint
