@@ -84,8 +84,8 @@ func (m *Manifest) Encode() ([]byte, error) {
 	for _, l := range m.Layers {
 		w.Layers = append(w.Layers, toWire(l))
 	}
-	if len(w.Layers) == 0 {
-		return nil, errors.New("writing manifest: no layers")
+	if len(w.Layers) == 0 || m.Type == "" {
+		return nil, errors.New("writing manifest: needs a type and a layer")
 	}
 	b, err := strict.Encode(&w)
 	if err == nil && len(b) > MaxManifest {

@@ -24,7 +24,7 @@ func TestEncode(t *testing.T) {
 		t.Errorf("Parse = %+v, %v, want %+v", back, err, m)
 	}
 	if _, err := (&Manifest{}).Encode(); err == nil {
-		t.Error("a manifest without layers is written")
+		t.Error("a manifest without type and layers is written")
 	}
 }
 
@@ -81,7 +81,7 @@ func FuzzParse(f *testing.F) {
 		}
 		once, err := m.Encode()
 		if err != nil {
-			return // escapes may push it over the limit
+			return // without a type; or escapes push it over the limit
 		}
 		again, err := Parse(once)
 		if err != nil {
