@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/urfave/cli/v2"
+
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/ui"
 )
@@ -31,6 +33,8 @@ type env struct {
 	Signals <-chan os.Signal
 	// Exit ends the process at once: used for the second signal only.
 	Exit func(code int)
+	// Commands lists the commands; newEnv says commands.
+	Commands func(*env) []*cli.Command
 
 	// Set from the flags before a command's action runs.
 	JSON    bool // --json
@@ -58,6 +62,7 @@ func newEnv() *env {
 		IsTerminal: ui.IsTerminal,
 		Signals:    notify(),
 		Exit:       os.Exit,
+		Commands:   commands,
 	}
 }
 

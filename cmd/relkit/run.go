@@ -27,7 +27,7 @@ func (e *env) dispatch(ctx context.Context, args []string) (name string, err err
 			err = internal(v)
 		}
 	}()
-	list := commands(e)
+	list := e.Commands(e)
 	if len(args) < 2 {
 		e.JSON = e.asksJSON(nil)
 		return "", withHelpHint(failure.Errorf(failure.Usage, "no command given"), "")
