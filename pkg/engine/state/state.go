@@ -185,17 +185,28 @@ func (s *State) Append(t *Transaction, r journal.Record) error {
 }
 
 func (s *State) appendLine(t *Transaction, line []byte) error {
-	name := t.dir() + "/" + journalFile
-	if t.torn {
-		if err := s.fs.Truncate(name, t.size); err != nil {
-			return err
-		}
-		if err := s.fs.SyncFile(name); err != nil {
-			return err
-		}
-		t.torn = false
+	if err := s.Repair(t); err != nil {
+		return err
 	}
-	return appendSync(s.fs, name, line)
+	return appendSync(s.fs, t.dir()+"/"+journalFile, line)
+}
+
+// Repair cuts off what stands behind the last whole record of t's journal: a
+// line torn by a power cut, or one whose writing failed and that therefore
+// must not count.
+func (s *State) Repair(t *Transaction) error {
+	if !t.torn {
+		return nil
+	}
+	name := t.dir() + "/" + journalFile
+	if err := s.fs.Truncate(name, t.size); err != nil {
+		return err
+	}
+	if err := s.fs.SyncFile(name); err != nil {
+		return err
+	}
+	t.torn = false
+	return nil
 }
 
 // appendSync adds b at the end of a file and makes it durable.

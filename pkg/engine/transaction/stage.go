@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"slices"
-	"strconv"
 
 	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/failure"
@@ -355,7 +354,7 @@ const maxOpenBases = 64
 func (b *bases) open(ordinal int) (io.ReaderAt, int64, error) {
 	base, ok := b.entries.Base(ordinal)
 	if !ok {
-		return nil, 0, failure.Errorf(failure.Untrusted, "no base "+strconv.Itoa(ordinal))
+		return nil, 0, failure.Errorf(failure.Untrusted, "no base %d", ordinal)
 	}
 	if f := b.files[ordinal]; f != nil {
 		return f, base.Size, nil

@@ -133,7 +133,7 @@ func (s *Survey) hash(ctx context.Context, looks []look, jobs int) error {
 	g.SetLimit(max(1, jobs))
 	for i := range looks {
 		l := &looks[i]
-		if !l.found || l.live.Kind != manifest.File {
+		if !l.found || l.live.Kind != manifest.File || !l.sizeFits() {
 			continue
 		}
 		g.Go(func() error {
@@ -217,6 +217,11 @@ func (s *Survey) judge(looks []look) []look {
 		}
 	}
 	return todo
+}
+
+// sizeFits tells whether a file's size alone does not say yet that it is neither side's.
+func (l *look) sizeFits() bool {
+	return l.Old != nil && l.Old.Size == l.live.Size || l.New != nil && l.New.Size == l.live.Size
 }
 
 func (l *look) isNew() bool { return l.found && differs(l.live, l.New, true) == "" }

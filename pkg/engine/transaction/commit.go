@@ -1,0 +1,214 @@
+package transaction
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/format/manifest"
+	"github.com/relkit/relkit/pkg/sys/fsys"
+)
+
+// Commit makes what is staged visible. When it returns nil the tree is new and
+// durable, and awaits Finish or Undo. On an error the tree is the old one again
+// (failure.Restored, or a plain error where nothing had changed), or, where
+// even that failed, neither (failure.Mixed).
+//
+// A power cut
+//   - before the record "committing" is durable: nothing has changed, and
+//     Recover removes the slots;
+//   - after it and before "committed" is: any of the renames may have reached
+//     the disk, in any order; Recover asks each slot and renames back;
+//   - after "committed": all of the tree is durable (every touched file system
+//     was synced before the record was written); Recover takes it back all the
+//     same, since the checks had not passed.
+func (x *Tx) Commit() error {
+	err := x.State.Append(x.Journal, journal.Record{Event: journal.Committing, Time: x.Now()})
+	if err != nil {
+		return errors.Join(err, x.Abort(err.Error()))
+	}
+	if err := x.commit(); err != nil {
+		return x.Undo(err.Error(), err)
+	}
+	return nil
+}
+
+func (x *Tx) commit() error {
+	g := guard{x: x, changed: map[inode]manifest.Time{}}
+	if err := g.keepOlds(); err != nil {
+		return err
+	}
+	var kept []string
+	for i := range x.plan.Steps {
+		step := &x.plan.Steps[i]
+		if step.Do == journal.Meta {
+			continue
+		}
+		if err := g.before(step); err != nil {
+			return err
+		}
+		if err := x.forward(i); err != nil {
+			return fmt.Errorf("committing %q: %w", step.Path(), err)
+		}
+		stays, err := g.after(i)
+		if err != nil {
+			return err
+		}
+		if stays {
+			kept = append(kept, manifest.Escape(step.Path()))
+		}
+	}
+	if err := x.setMetas(true); err != nil {
+		return err
+	}
+	if err := x.syncTops(); err != nil {
+		return err
+	}
+	if x.survey != nil {
+		for _, path := range x.survey.Kept {
+			kept = append(kept, manifest.Escape(path))
+		}
+	}
+	return x.State.Append(x.Journal, journal.Record{Event: journal.Committed, Time: x.Now(), Kept: kept})
+}
+
+// guard holds, just before each rename, that the path still is what was verified.
+type guard struct {
+	x *Tx
+	// changed is the change time of inodes that relkit itself has given or
+	// taken a name, of which they have others.
+	changed map[inode]manifest.Time
+}
+
+// inode tells inodes of several file systems apart.
+type inode struct {
+	top    int
+	number uint64
+}
+
+// keepOlds gives all inodes that are to be renamed over their second names,
+// durably, before the first rename: where renames cannot exchange.
+func (g *guard) keepOlds() error {
+	x, any := g.x, false
+	for i := range x.plan.Steps {
+		step := &x.plan.Steps[i]
+		if step.Do != journal.Swap || x.plan.Tops[step.Top].Exchange || isDir(step.Old) || isDir(step.New) {
+			continue
+		}
+		any = true
+		if err := g.before(step); err != nil {
+			return err
+		}
+		if _, err := x.keepOld(i); err != nil {
+			return fmt.Errorf("keeping %q: %w", step.Path(), err)
+		}
+		info, err := x.Root.Lstat(x.slot(i) + oldSuffix)
+		if err != nil {
+			return err
+		}
+		g.changed[inode{step.Top, info.Ino}] = info.ChangeTime
+	}
+	if !any {
+		return nil
+	}
+	return x.syncTops()
+}
+
+func changedError(path string) error {
+	return failure.Errorf(failure.Refused, "%q was changed by something else meanwhile", path)
+}
+
+func (g *guard) before(step *journal.Step) error {
+	if step.Do == journal.Place {
+		return nil // RENAME_NOREPLACE holds it
+	}
+	info, there, err := exists(g.x.Root, step.Path())
+	if err != nil {
+		return err
+	}
+	want := step.OldChange
+	if t, ok := g.changed[inode{step.Top, step.OldInode}]; ok {
+		want = t
+	}
+	switch {
+	case !there || info.Ino != step.OldInode:
+		return changedError(step.Path())
+	case isDir(step.Old):
+		return nil // its own renames moved its times
+	case info.ChangeTime != want || step.Old.Kind == manifest.File && info.Size != step.Old.Size:
+		return changedError(step.Path())
+	}
+	return nil
+}
+
+// after holds that what came out was what was verified, and puts a folder back
+// that something was made in meanwhile (stays is true then).
+func (g *guard) after(i int) (stays bool, err error) {
+	step, slot := &g.x.plan.Steps[i], g.x.slot(i)
+	if step.Do == journal.Place {
+		return false, nil
+	}
+	if !g.x.plan.Tops[step.Top].Exchange && step.Do == journal.Swap {
+		slot += oldSuffix
+	}
+	info, err := g.x.Root.Lstat(slot)
+	if err != nil {
+		return false, err
+	}
+	if info.Ino != step.OldInode {
+		// Between the look and the exchange another writer replaced the file:
+		// give it back before anything else happens.
+		return false, errors.Join(changedError(step.Path()), g.x.giveBack(i))
+	}
+	if step.OldLinks > 1 {
+		g.changed[inode{step.Top, info.Ino}] = info.ChangeTime
+	}
+	if !isDir(step.Old) {
+		return false, nil
+	}
+	names, err := g.x.Root.ReadDir(slot)
+	if err != nil || len(names) == 0 {
+		return false, err
+	}
+	if step.Do == journal.Swap {
+		return false, changedError(step.Path())
+	}
+	return true, g.x.moveTo(step.Top, slot, step.Path())
+}
+
+// giveBack undoes an exchange that brought out an inode nobody had verified;
+// asking the slot would not tell it from the staged one.
+func (x *Tx) giveBack(i int) error {
+	step := &x.plan.Steps[i]
+	if step.Do == journal.Take {
+		return x.moveTo(step.Top, x.slot(i), step.Path())
+	}
+	if x.plan.Tops[step.Top].Exchange {
+		return x.Root.Rename(x.slot(i), step.Path(), fsys.Exchange)
+	}
+	return nil
+}
+
+// Finish makes the transaction stand: its checks have passed.
+func (x *Tx) Finish() error {
+	err := x.State.Append(x.Journal, journal.Record{Event: journal.Applied, Time: x.Now()})
+	if err == nil {
+		return x.State.Settle()
+	}
+	// The record may be on the disk although its writing failed. Only when it
+	// is cut off again may the tree be taken back: else the journal could say
+	// "applied" of an old tree.
+	if repair := x.State.Repair(x.Journal); repair != nil {
+		return mixed(errors.Join(err, repair))
+	}
+	return x.Undo(err.Error(), err)
+}
+
+// Abort ends a transaction of which nothing is visible.
+func (x *Tx) Abort(reason string) error {
+	if err := x.State.Append(x.Journal, journal.Record{Event: journal.Aborted, Time: x.Now(), Reason: reason}); err != nil {
+		return err
+	}
+	return errors.Join(x.free(), x.State.Settle())
+}

@@ -1,0 +1,398 @@
+package transaction
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/relkit/relkit/pkg/engine/state"
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/sys/fsys"
+)
+
+var (
+	version1 = journal.Version{Product: "fw", Version: "1"}
+	version2 = journal.Version{Product: "fw", Version: "2"}
+)
+
+func begin(from, to journal.Version) journal.Record {
+	return journal.Record{PatchID: "fw-1-2", From: &from, To: &to}
+}
+
+// apply takes a machine from one tree to another, in one go.
+func apply(t Target, from, to spec) error {
+	entries, segments := from.diff(to)
+	s, err := Look(context.Background(), t.Root, entries, Options{Jobs: 2})
+	if err != nil {
+		return err
+	}
+	x, err := Begin(t, s, begin(version1, version2))
+	if err != nil {
+		return err
+	}
+	if err := x.Stage(context.Background(), segments); err != nil {
+		return err
+	}
+	if err := x.Commit(); err != nil {
+		return err
+	}
+	return x.Finish()
+}
+
+// undone is an apply whose check fails.
+func undone(t Target, from, to spec) error {
+	entries, segments := from.diff(to)
+	s, err := Look(context.Background(), t.Root, entries, Options{})
+	if err != nil {
+		return err
+	}
+	x, err := Begin(t, s, begin(version1, version2))
+	if err != nil {
+		return err
+	}
+	if err := x.Stage(context.Background(), segments); err != nil {
+		return err
+	}
+	if err := x.Commit(); err != nil {
+		return err
+	}
+	return x.Undo("check failed", errors.New("check failed"))
+}
+
+// rollback takes the newest applied transaction back.
+func rollback(t Target) error {
+	all, err := t.State.Transactions()
+	if err != nil {
+		return err
+	}
+	r, err := OpenRollback(context.Background(), t, all[len(all)-1], 2)
+	if err != nil {
+		return err
+	}
+	return r.Commit(OnModifiedAbort, journal.Record{Reason: "asked for"})
+}
+
+// policies are the power cuts each crash point is tried with.
+func policies(k int) []fsys.Policy {
+	n := uint64(k)
+	return []fsys.Policy{
+		{Keep: fsys.KeepNone}, {Keep: fsys.KeepAll},
+		{Keep: fsys.KeepPrefix, Seed: n}, {Keep: fsys.KeepPrefix, Seed: n + 1e6},
+		{Keep: fsys.KeepSubset, Seed: n}, {Keep: fsys.KeepSubset, Seed: n + 1e6}, {Keep: fsys.KeepSubset, Seed: n + 2e6},
+	}
+}
+
+// scenario is one thing done to a machine, and the two trees it may end in.
+type scenario struct {
+	name       string
+	noExchange bool
+	// setUp brings a machine into the state before.
+	setUp func(t *testing.T) *fsys.Mem
+	run   func(Target) error
+	// before and after are the snapshots and versions of the two allowed ends.
+	before, after               string
+	versionBefore, versionAfter journal.Version
+}
+
+func scenarios(t *testing.T) []scenario {
+	older, newer := oldTree(), newTree()
+	snapOf := func(s spec) string { return snapshot(t, machine(t, s).FS()) }
+	before, after := snapOf(older), snapOf(newer)
+	fresh := func(t *testing.T) *fsys.Mem { return machine(t, older) }
+	applied := func(noExchange bool) func(t *testing.T) *fsys.Mem {
+		return func(t *testing.T) *fsys.Mem {
+			m := machine(t, older)
+			m.SetNoExchange(noExchange)
+			if err := apply(target(m, &fsys.Meter{}), older, newer); err != nil {
+				t.Fatal(err)
+			}
+			m.SyncAll()
+			return m
+		}
+	}
+	var all []scenario
+	for _, noExchange := range []bool{false, true} {
+		suffix := ""
+		if noExchange {
+			suffix = " without exchange"
+		}
+		all = append(all,
+			scenario{"apply" + suffix, noExchange, fresh, func(t Target) error { return apply(t, older, newer) },
+				before, after, journal.Version{}, version2},
+			scenario{"failing check" + suffix, noExchange, fresh, func(t Target) error {
+				if err := undone(t, older, newer); failure.Of(err) != failure.Restored {
+					return err
+				}
+				return nil
+			}, before, before, journal.Version{}, journal.Version{}},
+			scenario{"rollback" + suffix, noExchange, applied(noExchange), rollback,
+				after, before, version2, version1},
+		)
+	}
+	return all
+}
+
+// check recovers a machine after a cut and holds what must hold:
+// one of the two trees, the version that goes with it, an audit log that says
+// exactly what the journals say, and nothing left to recover.
+func (s *scenario) check(t *testing.T, m *fsys.Mem, where string) {
+	t.Helper()
+	tg := target(m, &fsys.Meter{})
+	if _, err := Recover(tg); err != nil {
+		t.Fatalf("%s: recovering: %v", where, err)
+	}
+	got := snapshot(t, m.FS())
+	v, err := tg.State.Version()
+	if err != nil {
+		t.Fatalf("%s: %v", where, err)
+	}
+	switch {
+	case got == s.before && v == s.versionBefore:
+	case got == s.after && v == s.versionAfter:
+	case got == s.before || got == s.after:
+		t.Fatalf("%s: version.json says %v of the other tree", where, v)
+	default:
+		t.Fatalf("%s: neither old nor new; against old: %s\nagainst new: %s", where, firstDifference(got, s.before), firstDifference(got, s.after))
+	}
+	checkAudit(t, tg.State, where)
+	again, err := Recover(tg)
+	if err != nil || len(again) != 0 {
+		t.Fatalf("%s: a second recovery does %v, %v", where, again, err)
+	}
+	if names, err := m.FS().ReadDir(SlotsDir); err == nil {
+		kept := 0
+		for _, tx := range transactions(t, tg.State) {
+			if tx.Active() {
+				kept++
+			}
+		}
+		if len(names) != kept {
+			t.Fatalf("%s: slots %q of %d transactions that are kept", where, names, kept)
+		}
+	}
+}
+
+func transactions(t *testing.T, s *state.State) []*state.Transaction {
+	t.Helper()
+	all, err := s.Transactions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+func checkAudit(t *testing.T, s *state.State, where string) {
+	t.Helper()
+	lines, _, err := s.Verify()
+	if err != nil {
+		t.Fatalf("%s: %v", where, err)
+	}
+	var logged, events []string
+	for _, l := range lines {
+		logged = append(logged, fmt.Sprint(l.Transaction, " ", l.Record, " ", l.Event))
+	}
+	for _, tx := range transactions(t, s) {
+		for i, r := range tx.Records {
+			events = append(events, fmt.Sprint(tx.ID, " ", i+1, " ", r.Event))
+		}
+	}
+	if strings.Join(logged, "\n") != strings.Join(events, "\n") {
+		t.Fatalf("%s: the audit log is not the journal:\n%q\n%q", where, logged, events)
+	}
+}
+
+// clean runs the scenario undisturbed and returns the number of its steps.
+func (s *scenario) clean(t *testing.T) int {
+	t.Helper()
+	m := s.setUp(t)
+	m.SetNoExchange(s.noExchange)
+	meter := &fsys.Meter{}
+	if err := s.run(target(m, meter)); err != nil {
+		t.Fatal(err)
+	}
+	if got := snapshot(t, m.FS()); got != s.after {
+		t.Fatalf("clean run: %s", firstDifference(got, s.after))
+	}
+	s.check(t, m, "clean run")
+	return meter.Count()
+}
+
+// TestCrashAtEveryStep cuts the power at every step of apply, of undoing, of
+// rollback, and again at every step of the recovery from that.
+func TestCrashAtEveryStep(t *testing.T) {
+	points := 0
+	for _, s := range scenarios(t) {
+		t.Run(s.name, func(t *testing.T) {
+			steps := s.clean(t)
+			for k := 1; k <= steps; k++ {
+				points += s.crashAt(t, k)
+			}
+			t.Logf("%d steps", steps)
+		})
+	}
+	t.Logf("%d crash points", points)
+	if points < 2000 {
+		t.Errorf("%d crash points, want 2000 or more", points)
+	}
+}
+
+func (s *scenario) crashAt(t *testing.T, k int) (points int) {
+	t.Helper()
+	m := s.setUp(t)
+	m.SetNoExchange(s.noExchange)
+	meter := &fsys.Meter{CrashAt: k}
+	if err := s.run(target(m, meter)); !meter.Crashed() {
+		t.Fatalf("step %d: not reached (%v)", k, err)
+	}
+	for i, p := range policies(k) {
+		where := fmt.Sprintf("crash at step %d, kept %v", k, p)
+		cut := m.Crash(p)
+		// The second crash comes at a step of the recovery that moves with k and
+		// the policy, so that all steps get their turn.
+		probe := &fsys.Meter{}
+		if _, err := Recover(target(cut.Crash(fsys.Policy{Keep: fsys.KeepAll}), probe)); err != nil {
+			t.Fatalf("%s: recovering: %v", where, err)
+		}
+		if n := probe.Count(); n > 0 {
+			second := cut.Crash(fsys.Policy{Keep: fsys.KeepAll})
+			again := 1 + (k*7+i*13)%n
+			_, err := Recover(target(second, &fsys.Meter{CrashAt: again}))
+			if !errors.Is(err, fsys.ErrCrashed) {
+				t.Fatalf("%s, again at step %d of the recovery: %v", where, again, err)
+			}
+			all := policies(k)
+			for _, q := range []fsys.Policy{all[(i+k)%2], all[2+(i+k)%5]} {
+				s.check(t, second.Crash(q), fmt.Sprintf("%s, again at step %d of the recovery, kept %v", where, again, q))
+				points++
+			}
+		}
+		s.check(t, cut, where)
+		points++
+	}
+	return points
+}
+
+// TestFaultAtEveryStep makes every step fail once. Before the commit the
+// target is untouched; after it has begun it is restored; nothing is mixed.
+func TestFaultAtEveryStep(t *testing.T) {
+	for _, s := range scenarios(t) {
+		if s.name == "failing check" || s.name == "failing check without exchange" {
+			continue // a fault while undoing is a second failure; recovery from that is below
+		}
+		for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
+			t.Run(fmt.Sprint(s.name, " ", errno), func(t *testing.T) {
+				steps := s.clean(t)
+				for k := 1; k <= steps; k++ {
+					s.faultAt(t, k, errno)
+				}
+			})
+		}
+	}
+}
+
+func (s *scenario) faultAt(t *testing.T, k int, errno syscall.Errno) {
+	t.Helper()
+	m := s.setUp(t)
+	m.SetNoExchange(s.noExchange)
+	meter := &fsys.Meter{FailAt: k, Err: errno, ShortWrite: k%2 == 0, Record: true}
+	err := s.run(target(m, meter))
+	where := fmt.Sprintf("fault at step %d (%s): %v", k, meter.Trace()[k-1], err)
+	got := snapshot(t, m.FS())
+	switch kind := failure.Of(err); {
+	case err == nil && got == s.after:
+	case err != nil && (kind == failure.Failed || kind == failure.Restored) && got == s.before:
+	case err != nil && kind == failure.Failed && got == s.after:
+		// Only writing down what was done failed.
+		if !errors.Is(err, errno) {
+			t.Fatalf("%s: lost the reason", where)
+		}
+	default:
+		t.Fatalf("%s: kind %d; against before: %s\nagainst after: %s", where, kind, firstDifference(got, s.before), firstDifference(got, s.after))
+	}
+	s.check(t, m, where)
+}
+
+// TestFaultWhileUndoing fails a step of the taking back. The tree may be mixed
+// then, which is said so, and Recover mends it.
+func TestFaultWhileUndoing(t *testing.T) {
+	for _, s := range scenarios(t) {
+		if !strings.HasPrefix(s.name, "failing check") {
+			continue
+		}
+		t.Run(s.name, func(t *testing.T) {
+			steps, mixed := s.clean(t), 0
+			for k := 1; k <= steps; k++ {
+				m := s.setUp(t)
+				m.SetNoExchange(s.noExchange)
+				err := s.run(target(m, &fsys.Meter{FailAt: k, Err: syscall.EIO}))
+				if got := snapshot(t, m.FS()); got != s.before {
+					if failure.Of(err) != failure.Mixed {
+						t.Fatalf("step %d: mixed and told as %d: %v", k, failure.Of(err), err)
+					}
+					mixed++
+				}
+				s.check(t, m, fmt.Sprintf("fault at step %d", k))
+			}
+			if mixed == 0 {
+				t.Error("no fault reached the undoing")
+			}
+		})
+	}
+}
+
+// TestAnotherWriter lets something else write to a path of the patch at every
+// step. What it wrote is never lost, and the tree ends old or new beside it.
+func TestAnotherWriter(t *testing.T) {
+	older, newer := oldTree(), newTree()
+	s := scenarios(t)[0]
+	steps := s.clean(t)
+	for k := 1; k <= steps; k++ {
+		m := s.setUp(t)
+		inner := m.FS()
+		const precious = "precious, written by another"
+		wrote := false
+		meter := &fsys.Meter{Before: func(step int, op, name string) {
+			if step != k {
+				return
+			}
+			// As an editor saves: a new file, renamed over the old.
+			wrote = fsys.WriteFile(inner, "bin/fw", []byte(precious), 0o755) == nil
+		}}
+		err := apply(target(m, meter), older, newer)
+		if !wrote {
+			t.Fatalf("step %d: the other writer did not write (%v)", k, err)
+		}
+		if !holds(t, inner, precious) {
+			t.Fatalf("step %d: what another wrote is gone (%v)", k, err)
+		}
+		if kind := failure.Of(err); err != nil && kind != failure.Failed && kind != failure.Restored && kind != failure.Refused {
+			t.Fatalf("step %d: kind %d: %v", k, kind, err)
+		}
+		if _, err := Recover(target(m, &fsys.Meter{})); err != nil {
+			t.Fatal(err)
+		}
+		if !holds(t, inner, precious) {
+			t.Fatalf("step %d: what another wrote is gone after recovery", k)
+		}
+	}
+}
+
+// holds looks for content under any visible name.
+func holds(t *testing.T, f fsys.FS, content string) bool {
+	t.Helper()
+	for _, name := range []string{"bin/fw", "bin/fw.relkit-saved"} {
+		b, err := fsys.ReadFile(f, name, 1<<20)
+		if err == nil && string(b) == content {
+			return true
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	return false
+}

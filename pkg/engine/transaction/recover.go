@@ -1,0 +1,94 @@
+package transaction
+
+import (
+	"fmt"
+
+	"github.com/relkit/relkit/pkg/engine/state"
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/journal"
+)
+
+// Recovered is what was done about one interrupted transaction.
+type Recovered struct {
+	ID string
+	// Found is the state it was found in; Now the state it is in.
+	Found, Now journal.Event
+}
+
+// Recover finishes or undoes whatever an interrupted run left, newest first,
+// and makes version.json and the audit log follow the journals. A transaction
+// that was not yet applied is undone; a rollback that had begun is completed.
+func Recover(t Target) ([]Recovered, error) {
+	all, err := t.State.Transactions()
+	if err != nil {
+		return nil, err
+	}
+	var done []Recovered
+	for i := len(all) - 1; i >= 0; i-- {
+		j := all[i]
+		if j.Closed() {
+			continue
+		}
+		found := j.Status()
+		if err := recoverOne(t, j); err != nil {
+			return done, mixed(fmt.Errorf("recovering transaction %s (%s): %w", j.ID, found, err))
+		}
+		done = append(done, Recovered{ID: j.ID, Found: found, Now: j.Status()})
+	}
+	return done, t.State.Settle()
+}
+
+func recoverOne(t Target, j *state.Transaction) error {
+	x := &Tx{Target: t, Journal: j}
+	switch j.Status() {
+	case "":
+		return t.State.Discard(j)
+	case journal.Begin, journal.Staged:
+		return x.Abort("interrupted before anything was visible")
+	case journal.Committing, journal.Committed:
+		if err := x.readPlan(); err != nil {
+			return err
+		}
+		if err := t.State.Append(j, journal.Record{Event: journal.Undoing, Time: t.Now(), Reason: "interrupted"}); err != nil {
+			return err
+		}
+		return x.undoRecorded(journal.Undone)
+	case journal.Undoing:
+		if err := x.readPlan(); err != nil {
+			return err
+		}
+		return x.undoRecorded(journal.Undone)
+	case journal.Rollback:
+		if err := x.readPlan(); err != nil {
+			return err
+		}
+		return x.undoRecorded(journal.RolledBack)
+	case journal.Undone, journal.RolledBack, journal.Aborted:
+		return x.free()
+	}
+	return failure.Errorf(failure.Failed, "unknown state %q", j.Status())
+}
+
+func (x *Tx) undoRecorded(event journal.Event) error {
+	if err := x.renameBack(); err != nil {
+		return err
+	}
+	if err := x.checkOld(); err != nil {
+		return err
+	}
+	return x.close(event)
+}
+
+// readPlan reads the plan back, and what the rollback under way leaves alone.
+func (x *Tx) readPlan() (err error) {
+	if x.plan, err = x.State.ReadPlan(x.Journal); err != nil {
+		return err
+	}
+	x.skip = map[int]bool{}
+	if r := x.Journal.Find(journal.Rollback); r != nil {
+		for _, i := range r.Skip {
+			x.skip[i] = true
+		}
+	}
+	return nil
+}
