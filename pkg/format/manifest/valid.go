@@ -1,7 +1,6 @@
 package manifest
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 )
@@ -21,6 +20,18 @@ const (
 // fields it needs, so that an entry has one written form. Symlinks have mode
 // 0777, as Linux reports them.
 func (e *Entry) Validate() error {
+	if err := e.ValidateMeta(); err != nil {
+		return err
+	}
+	if e.Kind == File && e.Digest.IsZero() {
+		return fmt.Errorf("entry %q: a file needs a digest", e.Path)
+	}
+	return nil
+}
+
+// ValidateMeta is Validate for an entry whose content was not read yet: a file
+// may lack its digest.
+func (e *Entry) ValidateMeta() error {
 	if !ValidPath(e.Path) {
 		return fmt.Errorf("bad path %q", e.Path)
 	}
@@ -54,8 +65,8 @@ func (e *Entry) validate() error {
 func (e *Entry) validateContent() error {
 	isFile, isLink, isDev := e.Kind == File, e.Kind == Symlink, e.Kind == CharDev || e.Kind == BlockDev
 	switch {
-	case isFile && (e.Size < 0 || e.Digest.IsZero()):
-		return errors.New("a file needs a size and a digest")
+	case isFile && e.Size < 0:
+		return fmt.Errorf("bad size %d", e.Size)
 	case !isFile && (e.Size != 0 || !e.Digest.IsZero()):
 		return fmt.Errorf("a %s has no size and no digest", e.Kind)
 	case isLink && (e.Target == "" || len(e.Target) > maxTarget || strings.IndexByte(e.Target, 0) >= 0):

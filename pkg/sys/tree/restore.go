@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -85,10 +86,8 @@ func Restore(ctx context.Context, fs fsys.FS, items Items, opts RestoreOptions) 
 			return err
 		}
 	}
-	for i := len(r.dirs) - 1; i >= 0; i-- {
-		if err := r.metadata(r.dirs[i]); err != nil {
-			return err
-		}
+	if err := r.finishDirs(); err != nil {
+		return err
 	}
 	if opts.NoSync {
 		return nil
@@ -181,6 +180,22 @@ func (r *restore) makeDir(name string) error {
 		}
 	}
 	return err
+}
+
+// finishDirs gives the folders their metadata, deepest first: making a name
+// moves its folder's time, and a mode may shut the writer out. Of a folder that
+// came twice the later entry counts.
+func (r *restore) finishDirs() error {
+	slices.SortStableFunc(r.dirs, func(a, b *manifest.Entry) int { return manifest.Compare(a.Path, b.Path) })
+	for i := len(r.dirs) - 1; i >= 0; i-- {
+		if i+1 < len(r.dirs) && r.dirs[i+1].Path == r.dirs[i].Path {
+			continue
+		}
+		if err := r.metadata(r.dirs[i]); err != nil {
+			return fmt.Errorf("restoring %q: %w", r.dirs[i].Path, err)
+		}
+	}
+	return nil
 }
 
 // file puts a file's content at name. shared tells that it is the same inode

@@ -158,7 +158,7 @@ func TestRestoreIsExact(t *testing.T) {
 func TestRestoreUnderDefaultACL(t *testing.T) {
 	zoo := relkittest.Zoo(t)
 	into := filepath.Join(zoo, "etc", "into") // etc has a default ACL
-	if err := os.Mkdir(into, 0o700); err != nil {
+	if err := errors.Join(os.Mkdir(into, 0o700), os.Chmod(into, 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	from := files(t, "f", "d/g")

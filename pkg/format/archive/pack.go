@@ -1,0 +1,65 @@
+package archive
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+// Bounds of what Unpack spends on a stream from outside: the window of
+// `zstd --long=27` and ordinary levels, and the decoder's memory for it.
+const (
+	maxWindow = 128 << 20
+	maxMemory = 256 << 20
+)
+
+// Pack compresses what is written to it onto w, as one zstd frame with a
+// checksum. jobs is how many blocks are coded at once. Close ends the frame; w
+// stays open.
+func Pack(w io.Writer, jobs int) (io.WriteCloser, error) {
+	return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(max(jobs, 1)),
+		zstd.WithEncoderCRC(true))
+}
+
+// Unpack reads a stream that is packed by zstd or gzip, or not at all: its
+// first bytes tell. The memory it takes is bounded.
+func Unpack(r io.Reader) (io.ReadCloser, error) {
+	b := bufio.NewReaderSize(r, 256<<10)
+	magic, err := b.Peek(4)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	switch {
+	case bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		d, err := zstd.NewReader(b, zstd.WithDecoderMaxMemory(maxMemory), zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			return nil, err
+		}
+		return named{d.IOReadCloser(), "zstd"}, nil
+	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
+		d, err := gzip.NewReader(b)
+		if err != nil {
+			return nil, fmt.Errorf("gzip: %w", err)
+		}
+		return named{d, "gzip"}, nil
+	}
+	return io.NopCloser(b), nil
+}
+
+// named puts the packing's name before its errors.
+type named struct {
+	io.ReadCloser
+	name string
+}
+
+func (n named) Read(b []byte) (int, error) {
+	k, err := n.ReadCloser.Read(b)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%s: %w", n.name, err)
+	}
+	return k, err
+}
