@@ -31,6 +31,7 @@ type request struct {
 
 type jobSpec struct {
 	Argv      []string      `json:"argv"`
+	Root      string        `json:"root,omitempty"`
 	Dir       string        `json:"dir,omitempty"`
 	Env       []string      `json:"env,omitempty"`
 	Timeout   time.Duration `json:"timeout_ns,omitempty"`

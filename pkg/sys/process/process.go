@@ -22,6 +22,10 @@ type Job struct {
 	// Argv is the program and its arguments. A name without a slash is looked
 	// up in the PATH of Env; a relative name with one starts at Dir.
 	Argv []string
+	// Root, where set, is the folder that is the program's "/" (chroot(2), which
+	// takes CAP_SYS_CHROOT). Argv then starts with an absolute path in it, and
+	// Dir is "/" there.
+	Root string
 	// Dir is the working directory; "" is the caller's.
 	Dir string
 	// Env is the whole environment, "KEY=value"; nothing is inherited. The

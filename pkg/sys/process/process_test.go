@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/relkit/relkit/pkg/relkittest"
 )
 
 func TestMain(m *testing.M) {
@@ -346,5 +348,28 @@ func TestFrames(t *testing.T) {
 	big[9] = 1
 	if _, _, _, err := readFrame(bytes.NewReader(big), make([]byte, maxPayload)); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("oversized: %v", err)
+	}
+}
+
+// A job with a Root sees that folder as "/".
+func TestRoot(t *testing.T) {
+	relkittest.NeedRoot(t)
+	relkittest.Need(t, "busybox")
+	root := t.TempDir()
+	busybox, err := exec.LookPath("busybox")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(busybox)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "sh"), b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	res, err := Run(t.Context(), Job{Argv: []string{"/sh", "-c", "pwd; echo *"}, Root: root, Env: env(), Stdout: &out})
+	if err != nil || !res.OK() || out.String() != "/\nsh\n" {
+		t.Fatalf("%v, %v, printed %q", res, err, out.String())
 	}
 }

@@ -120,7 +120,7 @@ func (s *Supervisor) Run(ctx context.Context, job Job) (Result, error) {
 	if err := ctx.Err(); err != nil {
 		return Result{Reason: Canceled}, context.Cause(ctx)
 	}
-	err := s.send(request{Job: &jobSpec{Argv: job.Argv, Dir: job.Dir, Env: job.Env, Timeout: job.Timeout,
+	err := s.send(request{Job: &jobSpec{Argv: job.Argv, Root: job.Root, Dir: job.Dir, Env: job.Env, Timeout: job.Timeout,
 		Idle: job.Idle, Grace: job.Grace, MaxOutput: job.MaxOutput}})
 	if err != nil {
 		return Result{}, s.lost(err)

@@ -36,9 +36,14 @@ type task struct {
 }
 
 func (t *task) start(s *supervise) error {
-	path, err := lookup(t.spec.Argv[0], t.spec.Env)
-	if err != nil {
-		return err
+	path, dir := t.spec.Argv[0], t.spec.Dir
+	if t.spec.Root != "" {
+		dir = "/"
+	} else {
+		var err error
+		if path, err = lookup(path, t.spec.Env); err != nil {
+			return err
+		}
 	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
@@ -60,8 +65,8 @@ func (t *task) start(s *supervise) error {
 		}
 	}
 	t.pid, err = syscall.ForkExec(path, t.spec.Argv, &syscall.ProcAttr{
-		Dir: t.spec.Dir, Env: append(t.spec.Env, CookieName+"="+s.cookie), Files: files,
-		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
+		Dir: dir, Env: append(t.spec.Env, CookieName+"="+s.cookie), Files: files,
+		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Chroot: t.spec.Root},
 	})
 	if err != nil {
 		for _, r := range t.pipes {
