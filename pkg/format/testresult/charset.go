@@ -170,7 +170,7 @@ func (c *cleaner) put(r rune) {
 		c.rune(r)
 	case r == ';':
 		c.ref = append(c.ref, ';')
-		if forbiddenReference(c.ref) {
+		if len(c.ref) > len("&#;") && forbiddenReference(c.ref) {
 			c.ref = c.ref[:0]
 			c.rune(utf8.RuneError)
 			return

@@ -134,7 +134,7 @@ func TestJUnitErrors(t *testing.T) {
 		"<testsuite></testsuites>":        `unexpected end of element "testsuites"`,
 		"<testsuite/><testsuite/>":        "second root",
 		"<testsuite>&nope;</testsuite>":   "invalid character entity",
-		"<testsuite a=\"1></testsuite>":   "unexpected EOF",
+		"<testsuite a=\"1></testsuite>":   "unescaped <",
 		strings.Repeat("<testsuite>", 99): "more than 64 deep",
 		`<testsuite a="` + strings.Repeat("x", maxMarkup+1) + `"/>`: "an element of more than",
 	} {
@@ -239,6 +239,7 @@ func TestJUnitOfRealRunners(t *testing.T) {
 func FuzzReadJUnit(f *testing.F) {
 	f.Add([]byte(`<?xml version="1.0" encoding="ISO-8859-1"?><testsuites><testsuite name="a"><testcase name="b" time="1"><failure message="x">y</failure></testcase><error/></testsuite></testsuites>`))
 	f.Add([]byte("\xff\xfe<\x00t\x00"))
+	f.Add([]byte("<testsuite>&;&#;&#x;&#x110000;</testsuite>"))
 	f.Add([]byte(`<testsuite><testcase name="&#27;"><skipped/><system-out><![CDATA[]]]]></system-out></testcase></testsuite>`))
 	f.Add([]byte(`<testsuite><testcase><testsuite><failure/></testsuite><failure/></testcase></testsuite>`))
 	f.Fuzz(func(t *testing.T, data []byte) {
