@@ -125,3 +125,11 @@ func (a *Atomic) Abort() error {
 	}
 	return err
 }
+
+// OpenMake is Open for a folder of the host, made with its parents where missing.
+func OpenMake(dir string) (FS, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	return Open(dir)
+}

@@ -22,7 +22,11 @@ import (
 )
 
 // Lock is a lock that is held.
-type Lock struct{ f *os.File }
+type Lock struct {
+	f *os.File
+	// signed tells that the file holds our process number.
+	signed bool
+}
 
 // Try takes the lock at path if it is free; failure.Busy, naming who holds it,
 // if it is not. The file is made (mode 0600) where missing, its folder is not.
@@ -74,6 +78,9 @@ func Acquire(ctx context.Context, path string, wait bool) (*Lock, error) {
 
 // Release gives the lock back. A second Release is an error.
 func (l *Lock) Release() error {
+	if !l.signed {
+		return l.f.Close()
+	}
 	// The number goes first, so that nobody reads ours in another's lock.
 	if err := l.f.Truncate(0); err != nil {
 		return errors.Join(err, l.f.Close())
@@ -87,7 +94,7 @@ func open(path string) (*Lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Lock{f}, nil
+	return &Lock{f: f}, nil
 }
 
 func flock(f *os.File, how int) error {
@@ -112,6 +119,7 @@ func (l *Lock) sign() error {
 	if err := l.f.Truncate(0); err != nil {
 		return err
 	}
+	l.signed = true
 	_, err := l.f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	return err
 }
