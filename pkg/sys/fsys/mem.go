@@ -332,6 +332,9 @@ func (m *Mem) child(at spot, name string) spot {
 	if !ok {
 		return spot{vol: at.vol}
 	}
+	if len(m.mounts) == 0 {
+		return spot{at.vol, at.vol.now.nodes[id]}
+	}
 	if v := m.mounts[mountPoint{at.vol, id}]; v != nil {
 		return spot{v, v.now.nodes[v.now.root]}
 	}

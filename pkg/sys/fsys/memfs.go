@@ -40,16 +40,17 @@ func (f *memFS) find(name string) (found, error) {
 	if name == "." {
 		return found{at, at, "."}, nil
 	}
-	parts := strings.Split(name, "/")
-	last := len(parts) - 1
-	for _, part := range parts[:last] {
+	for {
+		part, rest, more := strings.Cut(name, "/")
+		if !more {
+			return found{f.m.child(at, part), at, part}, nil
+		}
 		next, err := f.m.enter(at, part)
 		if err != nil {
 			return found{}, err
 		}
-		at = next
+		at, name = next, rest
 	}
-	return found{f.m.child(at, parts[last]), at, parts[last]}, nil
 }
 
 // get is find of a name that must exist.
