@@ -243,7 +243,7 @@ func (j *judgement) link(rule NICRule, l *link, seenBefore bool) {
 	case *rule.Required:
 		j.found(record.HealthCrit, linkText(l))
 	case seenBefore || l.hadCarrier():
-		j.found(record.HealthWarn, linkText(l)+", had one before")
+		j.found(record.HealthWarn, linkText(l)+", had a link before")
 	}
 	if l.hasCarrier() && l.duplex == "half" {
 		j.found(record.HealthWarn, "half duplex")
