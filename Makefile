@@ -49,7 +49,7 @@ bench: build
 
 # The manual pages as HTML, after a check.
 man:
-	mandoc -Tlint -Wstyle $(PAGES)
+	scripts/lint-man.sh $(PAGES)
 	mkdir -p dist/man
 	for page in $(PAGES); do \
 	    mandoc -Thtml -O man=%N.%S.html $$page > dist/man/$${page##*/}.html || exit 1; \

@@ -43,7 +43,7 @@ check staticcheck go run honnef.co/go/tools/cmd/staticcheck@v0.8.1 ./...
 check "go mod tidy" go mod tidy -diff
 check "go mod verify" go mod verify
 check "known vulnerabilities" vulnerabilities
-[ "${#pages[@]}" -eq 0 ] || check "manual pages" mandoc -Tlint -Wstyle "${pages[@]}"
+[ "${#pages[@]}" -eq 0 ] || check "manual pages" scripts/lint-man.sh "${pages[@]}"
 check shellcheck shellcheck "${shells[@]}"
 
 [ "$failed" -eq 0 ] && echo "all clean"

@@ -4,8 +4,8 @@ package main
 //
 // One file a command, named after it (patch-make in patchmake.go): its flags,
 // one call into the job's package, one print. No logic lives here. The function
-// is added to commands.go when the command works, and man/relkit-NAME.1 says
-// the same as its flags (a test compares them).
+// is added to commands.go when the command works; man/relkit-NAME.1 documents its
+// flags and man/relkit.1 lists it (tests compare them).
 //
 //	func greetCommand(e *env) *cli.Command {
 //		return &cli.Command{
