@@ -1,6 +1,7 @@
 package fsys
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -129,6 +130,9 @@ func TestCrashKeepsWhatIsSynced(t *testing.T) {
 		{"a removed folder brings the removal of what was in it", func(t *testing.T, f FS) {
 			must(t, f.Unlink("dir/in"), f.Rmdir("dir"), f.SyncDir("."))
 		}, `old="old"`},
+		{"a removed folder brings the moves out of it", func(t *testing.T, f FS) {
+			must(t, f.Mkdir("d2", 0755), f.SyncFS("."), f.Rename("dir/in", "d2/in", Replace), f.Rmdir("dir"), f.SyncDir("."))
+		}, `d2="/" d2/in="in" old="old"`},
 		{"one folder synced, not the other", func(t *testing.T, f FS) {
 			put(t, f, "a", "")
 			put(t, f, "dir/b", "")
@@ -312,6 +316,75 @@ func TestCrashSubset(t *testing.T) {
 	// d2 no, alone, or with old; l or not; dir with in, without, or not there.
 	if len(seen) != 3*2*3 {
 		t.Errorf("got %d outcomes, want 18", len(seen))
+	}
+}
+
+// TestCrashOrders: pairs of changes of which the second never survives alone.
+func TestCrashOrders(t *testing.T) {
+	cases := []struct {
+		name string
+		do   func(f FS) error
+		bad  func(f FS) bool
+	}{
+		{"moves that would tie a knot", func(f FS) error {
+			return errors.Join(f.Mkdir("a", 0755), f.Mkdir("a/b", 0755), f.SyncFS("."),
+				f.Rename("a/b", "x", Replace), f.Rename("a", "x/a", Replace))
+		}, func(f FS) bool { return !exists(f, "a") && !exists(f, "x/a") }},
+		{"new data where truncation has freed the old", func(f FS) error {
+			w, err := f.Append("old")
+			if err != nil {
+				return err
+			}
+			defer w.Close()
+			return errors.Join(f.Truncate("old", 0), second(io.WriteString(w, "N")))
+		}, func(f FS) bool {
+			data, _ := ReadFile(f, "old", 100)
+			return !slices.Contains([]string{"old", "", "N", "\x00"}, string(data))
+		}},
+		{"attributes of one inode", func(f FS) error {
+			return errors.Join(f.SetXattr("old", "user.1", nil), f.SetXattr("old", "user.2", nil))
+		}, func(f FS) bool {
+			attrs, _ := f.Xattrs("old")
+			return hasXattr(attrs, "user.2") && !hasXattr(attrs, "user.1")
+		}},
+	}
+	for _, c := range cases {
+		m := settled(t)
+		must(t, c.do(m.FS()))
+		changed := false
+		before := dump(settled(t).FS())
+		for seed := range uint64(100) {
+			f := m.Crash(Policy{KeepSubset, seed}).FS()
+			if c.bad(f) {
+				t.Fatalf("%s: seed %d left\n%s", c.name, seed, dump(f))
+			}
+			changed = changed || dump(f) != before
+		}
+		if !changed {
+			t.Errorf("%s: nothing ever survived", c.name)
+		}
+	}
+}
+
+// TestCrashIsACopy: what either machine does later is not seen by the other, and
+// inodes that nothing names take no room.
+func TestCrashIsACopy(t *testing.T) {
+	m := settled(t)
+	f := m.FS()
+	put(t, f, "nameless", strings.Repeat("x", 1000))
+	must(t, f.SyncFile("nameless"))
+	m.SetSpace(0)
+	c := m.Crash(Policy{}).FS()
+	if s, err := c.Space("."); err != nil || s.FreeBytes < 1000 {
+		t.Errorf("after losing a file of 1000 bytes: %+v, %v", s, err)
+	}
+	must(t, f.Truncate("old", 1), f.Truncate("old", 3), f.Unlink("dir/in"))
+	if got := show(tree(t, c)); got != `dir="/" dir/in="in" old="old"` {
+		t.Errorf("the copy has become %s", got)
+	}
+	must(t, c.Truncate("old", 0), c.Unlink("dir/in"))
+	if got := show(tree(t, m.Crash(Policy{}).FS())); got != `dir="/" dir/in="in" old="old"` {
+		t.Errorf("the disk has become %s", got)
 	}
 }
 
