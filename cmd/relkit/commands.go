@@ -5,7 +5,9 @@ import "github.com/urfave/cli/v2"
 // commands lists the commands, sorted by name. A command stands here, and so
 // in `relkit --help`, only when it works.
 func commands(e *env) []*cli.Command {
-	return []*cli.Command{}
+	return []*cli.Command{
+		healthcheckCommand(e),
+	}
 }
 
 // The groups of `relkit --help`, in the order of the chain.
