@@ -74,7 +74,7 @@ func rollback(t Target) error {
 	if err != nil {
 		return err
 	}
-	return r.Commit(OnModifiedAbort, journal.Record{Reason: "asked for"})
+	return r.Commit(OnModifiedAbort, journal.Record{Reason: "asked for"}, nil)
 }
 
 // policies are the power cuts each crash point is tried with.

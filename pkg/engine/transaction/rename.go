@@ -98,7 +98,7 @@ func (x *Tx) keepOld(i int) (linked bool, err error) {
 
 // syncSlots makes the names in a slot folder durable.
 func (x *Tx) syncSlots(top int) error {
-	return x.Root.SyncDir(slotDir(x.plan.Tops[top].Path, x.Journal.ID))
+	return x.Root.SyncDir(SlotDir(x.plan.Tops[top].Path, x.Journal.ID))
 }
 
 // renameExisting renames from to to where from exists.

@@ -156,7 +156,10 @@ func (x *Tx) stayed(step *journal.Step, slot string) (bool, error) {
 //
 // A power cut before the record "rollback" is durable changes nothing; after
 // it, Recover completes the rollback by asking the slots.
-func (r *Rollback) Commit(on OnModified, record journal.Record) error {
+//
+// after, where not nil, is called once the old tree is back and durable, while
+// the transaction's scripts are still there; its error is returned.
+func (r *Rollback) Commit(on OnModified, record journal.Record, after func() error) error {
 	x := r.x
 	if len(r.Modified) > 0 {
 		switch on {
@@ -186,10 +189,13 @@ func (r *Rollback) Commit(on OnModified, record journal.Record) error {
 	if err != nil {
 		return r.redo(err)
 	}
+	if after != nil {
+		err = after()
+	}
 	if err := x.close(journal.RolledBack); err != nil {
 		x.Log.Warn("the old tree is back, writing it down failed; the next run does", "err", err)
 	}
-	return nil
+	return err
 }
 
 // redo makes the tree again what it was before a rollback that failed.

@@ -26,6 +26,25 @@ type Tx struct {
 	survey  *Survey // nil for one that was read back
 	skip    map[int]bool
 	kept    []string
+	scripts map[string][]byte
+}
+
+// scriptName is where a script of transaction id lies, relative to the root.
+func scriptName(id, name string) string { return SlotDir(".", id) + "/script-" + name }
+
+// Scripts are kept with the transaction, executable, for as long as it can be
+// taken back. They are given before Stage; Options.Scripts must have been set.
+func (x *Tx) Scripts(scripts map[string][]byte) { x.scripts = scripts }
+
+// Script is the path of a script that is kept with transaction id, relative to
+// the root; "" where there is none of that name.
+func Script(t Target, id, name string) (string, error) {
+	path := scriptName(id, name)
+	_, there, err := exists(t.Root, path)
+	if err != nil || !there {
+		return "", err
+	}
+	return path, nil
 }
 
 // Segments is where the verified segments of a patch come from, in order.
@@ -73,6 +92,11 @@ func (x *Tx) stage(ctx context.Context, segments Segments) error {
 			return fmt.Errorf("making the slots of %q: %w", x.plan.Tops[i].Path, err)
 		}
 	}
+	for name, script := range x.scripts {
+		if err := fsys.WriteFile(x.Root, scriptName(x.Journal.ID, name), script, 0o700); err != nil {
+			return fmt.Errorf("keeping the %s script: %w", name, err)
+		}
+	}
 	st := &stager{x: x, ctx: ctx, staged: make([]bool, len(x.plan.Steps)), groups: map[int]int{}}
 	if err := st.run(segments); err != nil {
 		return err
@@ -95,7 +119,7 @@ func (x *Tx) stage(ctx context.Context, segments Segments) error {
 // makeSlot makes the slot folder on one file system, and finds out whether two
 // names can be exchanged there by exchanging two files.
 func (x *Tx) makeSlot(top *journal.PlanTop) error {
-	slots, dir := join(top.Path, SlotsDir), slotDir(top.Path, x.Journal.ID)
+	slots, dir := join(top.Path, SlotsDir), SlotDir(top.Path, x.Journal.ID)
 	before, err := x.Root.Lstat(top.Path)
 	if err != nil {
 		return err
@@ -145,7 +169,7 @@ func (x *Tx) probe(top *journal.PlanTop, dir string) error {
 
 // slot is the name of step i's inode.
 func (x *Tx) slot(i int) string {
-	return slotName(slotDir(x.plan.Tops[x.plan.Steps[i].Top].Path, x.Journal.ID), i)
+	return slotName(SlotDir(x.plan.Tops[x.plan.Steps[i].Top].Path, x.Journal.ID), i)
 }
 
 // stager fills the slots of one transaction.

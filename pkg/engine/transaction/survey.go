@@ -48,6 +48,9 @@ type Options struct {
 	// Protected are paths, relative to the root, that no change may touch or hold:
 	// relkit's own state.
 	Protected []string
+	// Scripts has the top of the tree get a slot folder, for scripts, even where
+	// nothing on its file system changes.
+	Scripts bool
 }
 
 // look is a change with what was found at its path.
@@ -63,6 +66,9 @@ type look struct {
 // It changes nothing.
 func Look(ctx context.Context, root fsys.FS, entries *patch.Entries, o Options) (*Survey, error) {
 	s := &Survey{root: root, entries: entries, Plan: &journal.Plan{}, tops: newTops(root)}
+	if o.Scripts {
+		s.tops.add(".")
+	}
 	looks := make([]look, len(entries.Changes))
 	for i := range entries.Changes {
 		looks[i].Change, looks[i].index = &entries.Changes[i], i
@@ -204,7 +210,7 @@ func (s *Survey) judge(looks []look) []look {
 	var todo []look
 	for _, l := range looks {
 		switch {
-		case l.New == nil && !l.found, l.New != nil && l.New.Link == 0 && l.isNew(), l.New != nil && done[l.New.Link]:
+		case l.New == nil && !l.found, l.New != nil && l.New.Link == 0 && l.isNew() && l.alone(), l.New != nil && done[l.New.Link]:
 			s.Already++
 		case l.Old == nil && l.found:
 			s.mismatch(l.path(), "exists and the patch would create it")
@@ -225,6 +231,10 @@ func (l *look) sizeFits() bool {
 }
 
 func (l *look) isNew() bool { return l.found && differs(l.live, l.New, true) == "" }
+
+// alone tells whether what was found has no second name: a file that is equal
+// but hard-linked is not yet what the patch wants.
+func (l *look) alone() bool { return l.info.Kind == manifest.Dir || l.info.Links == 1 }
 
 // linkedAlready finds the new hard-link groups that are there already: every
 // name as the patch would make it, all of one inode that has no other name.

@@ -35,8 +35,8 @@ type Target struct {
 	Log   *slog.Logger
 }
 
-// slotDir is the slot folder of a transaction on the file system topped by top.
-func slotDir(top, id string) string { return join(top, SlotsDir+"/"+id) }
+// SlotDir is the slot folder of a transaction on the file system topped by top.
+func SlotDir(top, id string) string { return join(top, SlotsDir+"/"+id) }
 
 // slotName is the name of step i in its slot folder.
 func slotName(dir string, i int) string { return dir + "/" + strconv.Itoa(i) }

@@ -119,7 +119,7 @@ func (x *Tx) free() error {
 }
 
 func (x *Tx) freeSlots(top string, before manifest.Time) error {
-	err := fsys.RemoveAll(x.Root, slotDir(top, x.Journal.ID))
+	err := fsys.RemoveAll(x.Root, SlotDir(top, x.Journal.ID))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

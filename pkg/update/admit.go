@@ -1,0 +1,126 @@
+package update
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/relkit/relkit/pkg/config"
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/format/patch"
+	"github.com/relkit/relkit/pkg/format/version"
+	"github.com/relkit/relkit/pkg/sys/fsys"
+)
+
+// MachineFile says what machine this is, in the tree.
+const MachineFile = "etc/relkit/machine.toml"
+
+// machineConfig is the part of machine.toml that applying a patch asks for.
+type machineConfig struct {
+	// Compatible are the models that this machine is, most specific first.
+	Compatible []string `toml:"compatible"`
+}
+
+// admit decides by the header alone whether the patch is for this machine as it is.
+func (a *applier) admit(h *patch.Header, installed journal.Version) error {
+	if h.Full {
+		return failure.Errorf(failure.Refused, "patch %s is a full patch, which this version does not apply", h.ID)
+	}
+	if h.Expired(a.opt.Now()) {
+		return failure.Errorf(failure.Refused, "patch %s expired at %s", h.ID, h.Expires.Format("2006-01-02 15:04:05Z07:00"))
+	}
+	if h.Reboot == patch.RebootRequired {
+		return failure.Errorf(failure.Refused, "patch %s has to be committed at boot, and this machine is not set up for that", h.ID)
+	}
+	if err := a.admitVersion(h, installed); err != nil {
+		return err
+	}
+	if err := a.admitModel(h); err != nil {
+		return err
+	}
+	return a.admitDependencies(h, installed)
+}
+
+// admitVersion holds product and version against what is installed, where that
+// is known; where it is not, the digests of the files decide.
+func (a *applier) admitVersion(h *patch.Header, installed journal.Version) error {
+	if installed == (journal.Version{}) {
+		return nil
+	}
+	if h.Product != installed.Product {
+		return failure.Errorf(failure.Refused, "patch %s is for product %q, installed is %q", h.ID, h.Product, installed.Product)
+	}
+	to := h.To.Version
+	if to == "" || installed.Version == "" || to == installed.Version {
+		return nil // the files tell whether it is installed already
+	}
+	if h.From.Version != "" && h.From.Version != installed.Version {
+		return failure.Errorf(failure.Refused, "patch %s goes from version %s to %s, installed is %s", h.ID, h.From.Version, to, installed.Version)
+	}
+	if version.Compare(to, installed.Version) < 0 && !a.o.AllowDowngrade {
+		return failure.WithHint(failure.Errorf(failure.Refused, "patch %s would downgrade %s from %s to %s", h.ID, h.Product, installed.Version, to),
+			"relkit patch-rollback takes back what was applied; --allow-downgrade applies it all the same")
+	}
+	return nil
+}
+
+func (a *applier) admitModel(h *patch.Header) error {
+	if len(h.Model) == 0 {
+		return nil
+	}
+	b, err := fsys.ReadFile(a.target.Root, MachineFile, 1<<20)
+	if errors.Is(err, fs.ErrNotExist) {
+		return failure.Errorf(failure.Refused, "patch %s is for model %q, and /%s does not say what this machine is", h.ID, h.Model, MachineFile)
+	}
+	if err != nil {
+		return fmt.Errorf("reading /%s: %w", MachineFile, err)
+	}
+	var c machineConfig
+	if err := config.Decode("/"+MachineFile, b, &c); err != nil {
+		return err
+	}
+	for _, model := range c.Compatible {
+		if patch.MatchAny(h.Model, model) {
+			return nil
+		}
+	}
+	return failure.Errorf(failure.Refused, "patch %s is for model %q, this machine is %q", h.ID, h.Model, c.Compatible)
+}
+
+// admitDependencies evaluates requires and conflicts over the product and the
+// patches that are applied.
+func (a *applier) admitDependencies(h *patch.Header, installed journal.Version) error {
+	have := map[string]string{}
+	if installed.Product != "" {
+		have[installed.Product] = installed.Version
+	}
+	for _, id := range a.assumed {
+		have[id] = ""
+	}
+	all, err := a.target.State.Transactions()
+	if err != nil {
+		return err
+	}
+	for _, t := range all {
+		if t.Active() {
+			have[t.Find(journal.Begin).PatchID] = ""
+		}
+	}
+	lookup := func(name string) (string, bool) { v, ok := have[name]; return v, ok }
+	requires, err := version.ParseExpr(h.Requires)
+	if err != nil {
+		return fmt.Errorf("reading requires of patch %s: %w", h.ID, err)
+	}
+	if unmet := requires.Unmet(lookup); len(unmet) > 0 {
+		return failure.Errorf(failure.Refused, "patch %s requires %s", h.ID, version.Expr(unmet))
+	}
+	conflicts, err := version.ParseExpr(h.Conflicts)
+	if err != nil {
+		return fmt.Errorf("reading conflicts of patch %s: %w", h.ID, err)
+	}
+	if held := conflicts.Held(lookup); len(held) > 0 {
+		return failure.Errorf(failure.Refused, "patch %s conflicts with %s", h.ID, version.Expr(held))
+	}
+	return nil
+}

@@ -1,0 +1,329 @@
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/relkit/relkit/pkg/engine/transaction"
+	"github.com/relkit/relkit/pkg/engine/trust"
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/digest"
+	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/format/manifest"
+	"github.com/relkit/relkit/pkg/format/patch"
+	"github.com/relkit/relkit/pkg/format/signature"
+)
+
+// Source is one patch to apply.
+type Source struct {
+	// Name is for messages.
+	Name string
+	// Open opens it from its start.
+	Open func(context.Context) (io.ReadCloser, error)
+	// Once says that it can be opened only once: a pipe.
+	Once bool
+	// Beside are sign-offs that travel beside the patch.
+	Beside []signature.SignedDoc
+}
+
+// ApplyOptions are how patches are applied.
+type ApplyOptions struct {
+	Options
+	Policy trust.Policy
+	// InsecureUnsigned applies patches whose sign-offs do not satisfy the
+	// policy; it is written into the audit log.
+	InsecureUnsigned bool
+	AllowDowngrade   bool
+	// Check is a shell command that must succeed once the tree is new; it runs
+	// on this machine with RELKIT_ROOT naming the tree.
+	Check        string
+	CheckTimeout time.Duration
+	// Output takes what hooks and checks print.
+	Output io.Writer
+}
+
+// Status is how an apply ended.
+type Status string
+
+// The statuses.
+const (
+	Applied Status = "applied"
+	Already Status = "already" // the tree had all of it
+	Planned Status = "planned" // a dry run
+)
+
+// Result is relkit.apply/v1: what became of one patch.
+type Result struct {
+	Schema      string           `json:"schema"`
+	Status      Status           `json:"status"`
+	Patch       string           `json:"patch"`
+	Digest      digest.Digest    `json:"digest"`
+	Product     string           `json:"product"`
+	From        string           `json:"from,omitempty"`
+	To          string           `json:"to,omitempty"`
+	Transaction string           `json:"transaction,omitempty"`
+	Signoffs    []trust.Accepted `json:"signoffs"`
+	Changes     int              `json:"changes"`
+	// Kept are folders that stay because they hold something the patch does not know.
+	Kept []string `json:"kept,omitempty"`
+	Plan []string `json:"plan,omitempty"`
+	// Insecure lists what was waived.
+	Insecure []string `json:"insecure,omitempty"`
+	// CommitSeconds is the time in which the change became visible.
+	CommitSeconds float64 `json:"commit_seconds,omitempty"`
+}
+
+// ApplySchema is the schema of Result.
+const ApplySchema = "relkit.apply/v1"
+
+// Apply applies patches in the order given, one transaction each, and stops at
+// the first failure. Where each can be read twice, all are verified before the
+// first is applied.
+func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Result, err error) {
+	m, err := openMachine(o.Options)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	if !o.DryRun {
+		if _, err := m.recover(); err != nil {
+			return nil, err
+		}
+	}
+	a := &applier{machine: m, o: o}
+	if len(sources) > 1 {
+		if err := a.verifyAll(ctx, sources); err != nil {
+			return nil, err
+		}
+	}
+	a.assumed = nil
+	for _, s := range sources {
+		r, err := a.apply(ctx, s)
+		if err != nil {
+			return results, err
+		}
+		results = append(results, *r)
+	}
+	return results, nil
+}
+
+type applier struct {
+	*machine
+	o ApplyOptions
+	// assumed are patches that will have been applied by the time of the one at hand.
+	assumed []string
+}
+
+// verifyAll reads every patch to its end and verifies trust, integrity and the
+// chain of versions, before anything is touched.
+func (a *applier) verifyAll(ctx context.Context, sources []Source) error {
+	installed, err := a.target.State.Version()
+	if err != nil {
+		return err
+	}
+	for _, s := range sources {
+		if s.Once {
+			return failure.Errorf(failure.Usage, "%s: standard input can be the only patch", s.Name)
+		}
+		f, err := s.Open(ctx)
+		if err != nil {
+			return err
+		}
+		p, _, err := a.openPatch(f, s)
+		if err == nil {
+			h := p.Header()
+			if err = a.admit(h, installed); err == nil {
+				err = p.Verify()
+			}
+			installed = journal.Version{Product: h.Product, Version: h.To.Version}
+			a.assumed = append(a.assumed, h.ID)
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("%s: %w", s.Name, err)
+		}
+	}
+	return nil
+}
+
+// openPatch reads a patch's header and decides about trust. Not a byte of the
+// rest has been parsed when it returns.
+func (a *applier) openPatch(r io.Reader, s Source) (*patch.Reader, []trust.Accepted, error) {
+	p, err := patch.Open(r)
+	if err != nil {
+		return nil, nil, a.refuse(err, journal.AuditLine{})
+	}
+	docs := append(p.Signoffs(), s.Beside...)
+	var accepted []trust.Accepted
+	if a.o.Policy.Allowed == nil && !a.o.InsecureUnsigned {
+		err = failure.Errorf(failure.Untrusted, "no allowed signers are known on this machine")
+	} else if a.o.Policy.Allowed != nil {
+		accepted, err = trust.CheckSignoffs(a.o.Policy, p.ID(), docs, a.opt.Now())
+	}
+	if err != nil && !a.o.InsecureUnsigned {
+		return nil, nil, a.refuse(err, auditOf(p))
+	}
+	return p, accepted, nil
+}
+
+func auditOf(p *patch.Reader) journal.AuditLine {
+	h := p.Header()
+	return journal.AuditLine{Patch: p.ID(), PatchID: h.ID, To: &journal.Version{Product: h.Product, Version: h.To.Version}}
+}
+
+// apply applies one patch.
+func (a *applier) apply(ctx context.Context, s Source) (r *Result, err error) {
+	f, err := s.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	p, accepted, err := a.openPatch(f, s)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	r, err = a.run(ctx, p, accepted)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Name, a.refuse(err, auditOf(p)))
+	}
+	return r, nil
+}
+
+func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Accepted) (*Result, error) {
+	h := p.Header()
+	installed, err := a.target.State.Version()
+	if err != nil {
+		return nil, err
+	}
+	r := &Result{
+		Schema: ApplySchema, Patch: h.ID, Digest: p.ID(), Product: h.Product, To: h.To.Version, Signoffs: accepted,
+	}
+	if h.From != nil {
+		r.From = h.From.Version
+	}
+	if len(accepted) == 0 {
+		r.Insecure = append(r.Insecure, "insecure-unsigned")
+		r.Signoffs = []trust.Accepted{}
+	}
+	if a.o.AllowDowngrade {
+		r.Insecure = append(r.Insecure, "allow-downgrade")
+	}
+	if err := a.admit(h, installed); err != nil {
+		return nil, err
+	}
+	hooks, err := p.Hooks()
+	if err != nil {
+		return nil, err
+	}
+	entries, err := p.Entries()
+	if err != nil {
+		return nil, err
+	}
+	survey, err := transaction.Look(ctx, a.target.Root, entries, transaction.Options{
+		Jobs: a.opt.Jobs, Protected: a.protected, Scripts: len(hooks) > 0,
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.Changes = len(entries.Changes) - survey.Already
+	if len(entries.Changes) > 0 && survey.Already == len(entries.Changes) {
+		return a.already(p, r, installed)
+	}
+	if err := mismatchError(survey.Mismatches); err != nil {
+		return nil, err
+	}
+	for _, path := range survey.Kept {
+		r.Kept = append(r.Kept, manifest.Escape(path))
+	}
+	if a.opt.DryRun {
+		r.Status, r.Plan = Planned, survey.Describe()
+		return r, p.Verify()
+	}
+	return r, a.change(ctx, p, hooks, survey, r, installed)
+}
+
+// already is for a tree that has all of the patch.
+func (a *applier) already(p *patch.Reader, r *Result, installed journal.Version) (*Result, error) {
+	r.Status = Already
+	if err := p.Verify(); err != nil || a.opt.DryRun {
+		return r, err
+	}
+	to := journal.Version{Product: r.Product, Version: r.To}
+	if installed == (journal.Version{}) && to.Version != "" {
+		return r, a.target.State.SetVersion(to)
+	}
+	return r, nil
+}
+
+// change is the transaction: from here on the machine is worked on.
+func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string][]byte, s *transaction.Survey, r *Result, installed journal.Version) error {
+	h := p.Header()
+	run, err := a.newRunner(h, hooks)
+	if err != nil {
+		return err
+	}
+	record := journal.Record{
+		Patch: p.ID(), PatchID: h.ID, From: &installed, To: &journal.Version{Product: h.Product, Version: h.To.Version},
+		Insecure: r.Insecure,
+	}
+	for _, s := range r.Signoffs {
+		record.Signoffs = append(record.Signoffs, s.Role+" "+s.KeyFingerprint)
+	}
+	tx, err := transaction.Begin(a.target, s, record)
+	if err != nil {
+		return err
+	}
+	r.Transaction = tx.Journal.ID
+	tx.Scripts(run.scripts)
+	if err := tx.Stage(ctx, p); err != nil {
+		return err
+	}
+	if err := run.before(ctx, tx); err != nil {
+		return errors.Join(err, tx.Abort(err.Error()))
+	}
+	start := time.Now()
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	r.CommitSeconds = time.Since(start).Seconds()
+	if err := run.after(ctx, tx); err != nil {
+		return a.takeBack(tx, run, err)
+	}
+	if err := tx.Finish(); err != nil {
+		return err
+	}
+	r.Status = Applied
+	return nil
+}
+
+// takeBack undoes a transaction whose checks failed, and has the services run
+// on the old tree again.
+func (a *applier) takeBack(tx *transaction.Tx, run *runner, cause error) error {
+	err := tx.Undo(cause.Error(), cause)
+	if failure.Of(err) != failure.Restored {
+		return err
+	}
+	if rerr := run.restart(context.Background()); rerr != nil {
+		a.opt.Log.Warn("the old tree is back, restarting services failed", "err", rerr)
+	}
+	return err
+}
+
+// mismatchError refuses with the list of what is not as the patch expects.
+func mismatchError(all []transaction.Mismatch) error {
+	if len(all) == 0 {
+		return nil
+	}
+	const shown = 20
+	text := fmt.Sprintf("%d of the patch's paths are not as it expects them", len(all))
+	for i, mm := range all {
+		if i == shown {
+			text += fmt.Sprintf("\n  … and %d more", len(all)-shown)
+			break
+		}
+		text += fmt.Sprintf("\n  %s: %s", manifest.Escape(mm.Path), mm.Why)
+	}
+	return failure.Errorf(failure.Refused, "%s", text)
+}

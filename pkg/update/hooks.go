@@ -1,0 +1,143 @@
+package update
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/relkit/relkit/pkg/engine/transaction"
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/patch"
+	"github.com/relkit/relkit/pkg/sys/process"
+)
+
+// The hooks, by the names under which they are kept with the transaction.
+const (
+	hookPre          = "pre"
+	hookPost         = "post"
+	hookCheck        = "check"
+	hookPreRollback  = "pre-rollback"
+	hookPostRollback = "post-rollback"
+)
+
+// defaultTimeout bounds a hook or check for which nothing else was said.
+const defaultTimeout = 60 * time.Second
+
+// searchPath is the PATH of hooks and checks.
+const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// runner runs a patch's hooks, the check of the command line, and restarts services.
+type runner struct {
+	root    string
+	target  transaction.Target
+	env     []string
+	scripts map[string][]byte
+	units   []string
+	check   string
+	timeout time.Duration
+	output  io.Writer
+}
+
+// newRunner prepares the hooks of a patch whose sign-offs were accepted.
+func (a *applier) newRunner(h *patch.Header, hooks map[string][]byte) (*runner, error) {
+	r := &runner{
+		root: a.opt.Root, target: a.target, units: h.Restart, check: a.o.Check, timeout: a.o.CheckTimeout, output: a.o.Output,
+		scripts: map[string][]byte{},
+	}
+	from := ""
+	if h.From != nil {
+		from = h.From.Version
+	}
+	r.environment(h.ID, h.Product, from, h.To.Version)
+	for name, member := range map[string]string{
+		hookPre: h.Hooks.Pre, hookPost: h.Hooks.Post, hookCheck: h.Hooks.Check,
+		hookPreRollback: h.Hooks.PreRollback, hookPostRollback: h.Hooks.PostRollback,
+	} {
+		if member != "" {
+			r.scripts[name] = hooks[member]
+		}
+	}
+	if len(r.scripts) > 0 && a.o.InsecureUnsigned {
+		return nil, failure.Errorf(failure.Refused, "patch %s has hooks, which never run from an unsigned patch", h.ID)
+	}
+	return r, nil
+}
+
+func (r *runner) environment(patchID, product, from, to string) {
+	r.env = []string{
+		"PATH=" + searchPath, "HOME=/", "LANG=C.UTF-8", "LC_ALL=C.UTF-8",
+		"RELKIT_PATCH=" + patchID, "RELKIT_PRODUCT=" + product, "RELKIT_FROM=" + from, "RELKIT_TO=" + to,
+	}
+}
+
+// before runs what comes before anything visible changes.
+func (r *runner) before(ctx context.Context, tx *transaction.Tx) error {
+	return r.script(ctx, tx.Journal.ID, hookPre)
+}
+
+// after runs what decides whether the new tree stays.
+func (r *runner) after(ctx context.Context, tx *transaction.Tx) error {
+	if err := r.script(ctx, tx.Journal.ID, hookPost); err != nil {
+		return err
+	}
+	if err := r.restart(ctx); err != nil {
+		return err
+	}
+	if err := r.script(ctx, tx.Journal.ID, hookCheck); err != nil {
+		return err
+	}
+	if r.check == "" {
+		return nil
+	}
+	return r.run(ctx, "check", process.Job{
+		Argv: []string{"/bin/sh", "-c", r.check}, Dir: "/", Env: append(r.env, "RELKIT_HOOK=check", "RELKIT_ROOT="+r.root),
+	})
+}
+
+// script runs a kept script, in a chroot where the root is not "/".
+func (r *runner) script(ctx context.Context, id, name string) error {
+	path, err := transaction.Script(r.target, id, name)
+	if err != nil || path == "" {
+		return err
+	}
+	job := process.Job{
+		Argv: []string{"/" + path}, Dir: "/", Env: append(r.env, "RELKIT_HOOK="+name, "RELKIT_ROOT=/"),
+	}
+	if r.root != "/" {
+		job.Root = r.root
+	}
+	return r.run(ctx, name+" hook", job)
+}
+
+// restart restarts the patch's services, on the running system only.
+func (r *runner) restart(ctx context.Context) error {
+	if len(r.units) == 0 || r.root != "/" {
+		return nil
+	}
+	if _, err := r.target.Root.Lstat("run/systemd/system"); err != nil {
+		return nil
+	}
+	argv := append([]string{"systemctl", "try-restart", "--"}, r.units...)
+	return r.run(ctx, "restarting services", process.Job{Argv: argv, Dir: "/", Env: r.env})
+}
+
+func (r *runner) run(ctx context.Context, what string, job process.Job) error {
+	if err := ctx.Err(); err != nil {
+		return context.Cause(ctx)
+	}
+	job.Timeout = r.timeout
+	if job.Timeout == 0 {
+		job.Timeout = defaultTimeout
+	}
+	job.Stdout, job.Stderr = r.output, r.output
+	res, err := process.Run(ctx, job)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	if !res.OK() {
+		return fmt.Errorf("%s (%s): %s", what, filepath.Base(job.Argv[0]), res)
+	}
+	return nil
+}

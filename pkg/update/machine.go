@@ -1,0 +1,200 @@
+// Package update applies patches to a machine and takes them back: it decides
+// whether a patch may be applied (trust, product, version, model, dependencies),
+// drives the transaction, runs the checks, and keeps the audit log.
+package update
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/relkit/relkit/pkg/engine/state"
+	"github.com/relkit/relkit/pkg/engine/transaction"
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/sys/fsys"
+	"github.com/relkit/relkit/pkg/sys/lock"
+)
+
+// DefaultState is where the state lies below the root of a target.
+const DefaultState = "var/lib/relkit"
+
+// Options say which machine is meant and how it is worked on.
+type Options struct {
+	// Root is the folder that holds the tree; State the state folder, "" for
+	// DefaultState below Root.
+	Root, State string
+	// DryRun verifies everything and changes nothing.
+	DryRun bool
+	// Jobs is how many files are read at a time.
+	Jobs int
+	Now  func() time.Time
+	Log  *slog.Logger
+	// KillAt has the process kill itself (SIGKILL) before that change to the
+	// machine; 0 for never. It is how the crash tests reach a real process.
+	KillAt int
+}
+
+// machine is a target, open and locked.
+type machine struct {
+	opt    Options
+	target transaction.Target
+	// root is the tree itself, which target.Root counts the changes to.
+	root  fsys.FS
+	locks []*lock.Lock
+	// protected is the state folder's path in the tree, where it lies in it.
+	protected []string
+	open      []fsys.FS
+}
+
+// openMachine opens and locks a machine. Nothing is made in it, except the
+// state folder unless DryRun is set.
+func openMachine(o Options) (m *machine, err error) {
+	m = &machine{opt: o}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.Close())
+		}
+	}()
+	if o.Root, err = filepath.Abs(o.Root); err != nil {
+		return m, err
+	}
+	m.opt.Root = o.Root
+	if m.root, err = fsys.Open(o.Root); err != nil {
+		return m, failure.As(failure.Usage, err)
+	}
+	m.open = append(m.open, m.root)
+	l, err := lock.Folder(o.Root)
+	if err != nil {
+		return m, err
+	}
+	m.locks = append(m.locks, l)
+	stateFS, err := m.openState()
+	if err != nil {
+		return m, err
+	}
+	meter := &fsys.Meter{KillAt: o.KillAt}
+	m.target = transaction.Target{
+		Root: fsys.Watch(m.root, meter), State: state.New(fsys.Watch(stateFS, meter)), Now: o.Now, Log: o.Log,
+	}
+	return m, nil
+}
+
+func (m *machine) openState() (fsys.FS, error) {
+	path := m.opt.State
+	if path == "" {
+		path = filepath.Join(m.opt.Root, DefaultState)
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if rel, err := filepath.Rel(m.opt.Root, path); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
+		if rel == "." {
+			return nil, failure.Errorf(failure.Usage, "the state folder %q is the root of the target itself", path)
+		}
+		m.protected = []string{rel}
+	}
+	f, err := fsys.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if f, err = m.makeState(path); err != nil || m.opt.DryRun {
+			return f, err
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	m.open = append(m.open, f)
+	if m.opt.DryRun {
+		return f, nil
+	}
+	l, err := lock.Try(filepath.Join(path, "lock"))
+	if err != nil {
+		return nil, err
+	}
+	m.locks = append(m.locks, l)
+	return f, nil
+}
+
+// makeState makes the state folder; a dry run gets an empty one in memory.
+func (m *machine) makeState(path string) (fsys.FS, error) {
+	if m.opt.DryRun {
+		return fsys.NewMem().FS(), nil
+	}
+	if len(m.protected) == 0 {
+		return fsys.OpenMake(path)
+	}
+	if err := state.Ensure(m.root, m.protected[0]); err != nil {
+		return nil, err
+	}
+	return fsys.Open(path)
+}
+
+// Close gives the machine back.
+func (m *machine) Close() error {
+	var errs []error
+	for _, l := range m.locks {
+		errs = append(errs, l.Release())
+	}
+	for _, f := range m.open {
+		errs = append(errs, f.Close())
+	}
+	m.locks, m.open = nil, nil
+	return errors.Join(errs...)
+}
+
+// Recovered is what a recovery did about one interrupted transaction.
+type Recovered struct {
+	Transaction string        `json:"transaction"`
+	Found       journal.Event `json:"found"`
+	Now         journal.Event `json:"now"`
+}
+
+// recover finishes or undoes what an interrupted run left.
+func (m *machine) recover() ([]Recovered, error) {
+	done, err := transaction.Recover(m.target)
+	var out []Recovered
+	for _, r := range done {
+		out = append(out, Recovered{Transaction: r.ID, Found: r.Found, Now: r.Now})
+		if r.Found != "" {
+			m.opt.Log.Warn("an interrupted run was cleaned up", "transaction", r.ID, "was", r.Found, "is", r.Now)
+		}
+	}
+	return out, err
+}
+
+// Recover opens a machine and finishes or undoes what an interrupted run left.
+func Recover(_ context.Context, o Options) (done []Recovered, err error) {
+	m, err := openMachine(o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	if o.DryRun {
+		all, err := m.target.State.Transactions()
+		for _, t := range all {
+			if !t.Closed() {
+				done = append(done, Recovered{Transaction: t.ID, Found: t.Status(), Now: t.Status()})
+			}
+		}
+		return done, err
+	}
+	return m.recover()
+}
+
+// refuse writes a refusal into the audit log, when there is one to write to.
+func (m *machine) refuse(err error, l journal.AuditLine) error {
+	kind := failure.Of(err)
+	if m.opt.DryRun || kind != failure.Refused && kind != failure.Untrusted {
+		return err
+	}
+	l.Event, l.Time, l.Reason = journal.Refused, m.opt.Now(), err.Error()
+	if noted := m.target.State.Note(l); noted != nil {
+		m.opt.Log.Warn("the refusal could not be written to the audit log", "err", noted)
+	}
+	return err
+}

@@ -1,0 +1,168 @@
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/relkit/relkit/pkg/engine/state"
+	"github.com/relkit/relkit/pkg/engine/transaction"
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/format/manifest"
+)
+
+// RollbackOptions say how far back to go.
+type RollbackOptions struct {
+	Options
+	// Last is how many applied patches to take back; 0 where To says it.
+	Last int
+	// To is the version to go back to.
+	To         string
+	OnModified transaction.OnModified
+	// HookTimeout bounds each rollback hook.
+	HookTimeout time.Duration
+	// Output takes what hooks print.
+	Output io.Writer
+}
+
+// RollbackSchema is the schema of RollbackResult.
+const RollbackSchema = "relkit.rollback/v1"
+
+// RollbackResult is relkit.rollback/v1: what became of one transaction.
+type RollbackResult struct {
+	Schema      string `json:"schema"`
+	Status      string `json:"status"` // rolled-back, planned
+	Transaction string `json:"transaction"`
+	Patch       string `json:"patch"`
+	Product     string `json:"product"`
+	From        string `json:"from"`
+	To          string `json:"to"`
+	// Modified are paths that something else had changed since, vis(3)-escaped.
+	Modified []string `json:"modified,omitempty"`
+	// Kept are the names under which what stood there was kept, vis(3)-escaped.
+	Kept          []string `json:"kept,omitempty"`
+	CommitSeconds float64  `json:"commit_seconds,omitempty"`
+}
+
+// Rollback takes back applied patches, newest first, one transaction each.
+func Rollback(ctx context.Context, o RollbackOptions) (results []RollbackResult, err error) {
+	m, err := openMachine(o.Options)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	if !o.DryRun {
+		if _, err := m.recover(); err != nil {
+			return nil, err
+		}
+	}
+	todo, err := m.chooseRollback(o)
+	if err != nil {
+		return nil, m.refuse(err, journal.AuditLine{})
+	}
+	for i, t := range todo {
+		r, err := m.rollback(ctx, t, o, i)
+		if err != nil {
+			begin := t.Find(journal.Begin)
+			return results, m.refuse(fmt.Errorf("rolling back patch %s: %w", begin.PatchID, err),
+				journal.AuditLine{Patch: begin.Patch, PatchID: begin.PatchID, To: begin.From})
+		}
+		results = append(results, *r)
+	}
+	return results, nil
+}
+
+// chooseRollback picks the transactions to take back, newest first.
+func (m *machine) chooseRollback(o RollbackOptions) ([]*state.Transaction, error) {
+	all, err := m.target.State.Transactions()
+	if err != nil {
+		return nil, err
+	}
+	var active []*state.Transaction
+	for i := len(all) - 1; i >= 0; i-- {
+		if all[i].Active() {
+			active = append(active, all[i])
+		}
+	}
+	if o.To == "" {
+		if o.Last > len(active) {
+			return nil, failure.Errorf(failure.Refused, "%d applied patches can be taken back, %d were asked for", len(active), o.Last)
+		}
+		return active[:o.Last], nil
+	}
+	installed, err := m.target.State.Version()
+	if err != nil {
+		return nil, err
+	}
+	if installed.Version == o.To {
+		return nil, nil
+	}
+	for i, t := range active {
+		if from := t.Find(journal.Begin).From; from != nil && from.Version == o.To {
+			return active[:i+1], nil
+		}
+	}
+	return nil, failure.WithHint(failure.Errorf(failure.Refused, "version %q is not kept", o.To), "relkit patch-rollback --list")
+}
+
+func (m *machine) rollback(ctx context.Context, t *state.Transaction, o RollbackOptions, before int) (*RollbackResult, error) {
+	begin := t.Find(journal.Begin)
+	r := &RollbackResult{Schema: RollbackSchema, Status: "planned", Transaction: t.ID, Patch: begin.PatchID, Product: begin.To.Product, From: begin.To.Version}
+	if begin.From != nil {
+		r.To = begin.From.Version
+	}
+	if o.DryRun && before > 0 {
+		return r, nil // what it would meet is known only once the ones before it are taken back
+	}
+	rb, err := transaction.OpenRollback(ctx, m.target, t, m.opt.Jobs)
+	if err != nil {
+		return nil, err
+	}
+	for _, mm := range rb.Modified {
+		r.Modified = append(r.Modified, manifest.Escape(mm.Path))
+	}
+	if len(rb.Modified) > 0 && (o.OnModified == "" || o.OnModified == transaction.OnModifiedAbort) {
+		return nil, modifiedError(rb.Modified)
+	}
+	if o.DryRun {
+		return r, nil
+	}
+	run := &runner{root: m.opt.Root, target: m.target, timeout: o.HookTimeout, output: o.Output}
+	run.environment(begin.PatchID, begin.To.Product, r.From, r.To)
+	if err := run.script(ctx, t.ID, hookPreRollback); err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, context.Cause(ctx)
+	}
+	record := journal.Record{Reason: "asked for"}
+	if o.OnModified != "" && o.OnModified != transaction.OnModifiedAbort {
+		record.Insecure = []string{"on-modified=" + string(o.OnModified)}
+	}
+	start := time.Now()
+	err = rb.Commit(o.OnModified, record, func() error {
+		r.CommitSeconds = time.Since(start).Seconds()
+		return run.script(ctx, t.ID, hookPostRollback)
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.Status, r.Kept = "rolled-back", rb.Kept()
+	return r, nil
+}
+
+func modifiedError(all []transaction.Mismatch) error {
+	text := "files were changed since the patch was applied"
+	for i, mm := range all {
+		if i == 20 {
+			text += fmt.Sprintf("\n  … and %d more", len(all)-i)
+			break
+		}
+		text += fmt.Sprintf("\n  %s: %s", manifest.Escape(mm.Path), mm.Why)
+	}
+	return failure.WithHint(failure.Errorf(failure.Refused, "%s", text),
+		"relkit patch-rollback --on-modified replace keeps each as PATH.relkit-saved; --on-modified keep leaves them")
+}
