@@ -35,7 +35,20 @@ const (
 
 // check holds the header to its rules: each is one a reader relies on.
 func (h *Header) check() error {
-	for _, part := range []func() error{h.checkNames, h.checkSides, h.checkLists, h.checkTimes, h.checkMembers, h.checkSegments} {
+	if h.Schema != Schema {
+		return untrusted("schema %q: want %q", h.Schema, Schema)
+	}
+	for _, part := range []func() error{h.CheckMeta, h.checkMembers, h.checkSegments} {
+		if err := part(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckMeta checks what is known of a patch before it is packed.
+func (h *Header) CheckMeta() error {
+	for _, part := range []func() error{h.checkSides, h.checkNames, h.checkLists, h.checkTimes} {
 		if err := part(); err != nil {
 			return err
 		}
@@ -44,9 +57,6 @@ func (h *Header) check() error {
 }
 
 func (h *Header) checkNames() error {
-	if h.Schema != Schema {
-		return untrusted("schema %q: want %q", h.Schema, Schema)
-	}
 	if err := ValidID(h.ID); err != nil {
 		return untrusted("id: %w", err)
 	}

@@ -1,0 +1,199 @@
+package patchmake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/relkit/relkit/pkg/config"
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/digest"
+	"github.com/relkit/relkit/pkg/format/manifest"
+	"github.com/relkit/relkit/pkg/format/patch"
+	"github.com/relkit/relkit/pkg/sys/fsys"
+	"github.com/relkit/relkit/pkg/sys/tree"
+)
+
+// Product says what of a tree its product manages: a product file.
+type Product struct {
+	Product string `toml:"product"`
+	// Managed are globs of what belongs to the product; none means everything.
+	Managed []string `toml:"managed"`
+	// Never are globs of what stays out whatever Managed says.
+	Never []string `toml:"never"`
+}
+
+// DecodeProduct reads a product file, called name in errors.
+func DecodeProduct(name string, data []byte) (Product, error) {
+	var p Product
+	return p, config.Decode(name, data, &p)
+}
+
+// skip leaves out what a walk need not even look at.
+func (p *Product) skip(path string, _ manifest.Kind) bool { return patch.MatchAny(p.Never, path) }
+
+// filter keeps what is managed and the folders above it. A hard-link group of
+// which one name is left is none any more; the groups are numbered again.
+func (p *Product) filter(all []manifest.Entry) []manifest.Entry {
+	if len(p.Managed) == 0 {
+		return all
+	}
+	keep := map[string]bool{".": true}
+	names := map[int]int{}
+	for i := range all {
+		if !patch.MatchAny(p.Managed, all[i].Path) {
+			continue
+		}
+		names[all[i].Link]++
+		for path := all[i].Path; !keep[path]; path = manifest.Parent(path) {
+			keep[path] = true
+		}
+	}
+	links := renumber{}
+	var kept []manifest.Entry
+	for i := range all {
+		e := all[i]
+		if !keep[e.Path] {
+			continue
+		}
+		if names[e.Link] < 2 {
+			e.Link = 0
+		}
+		kept = append(kept, *links.of(&e))
+	}
+	return kept
+}
+
+// side is one of the two trees.
+type side struct {
+	name    string // as the operand was given, for messages
+	dir     string
+	root    fsys.FS
+	product string
+	version string
+	build   *patch.Build
+	entries []manifest.Entry
+	digest  digest.Digest
+}
+
+// openSide finds the tree that an operand means.
+func openSide(operand, which string) (*side, error) {
+	s := &side{name: operand, dir: operand}
+	info, err := os.Stat(operand)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, failure.Errorf(failure.Usage, "%s: %q is no folder", which, operand)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", which, err)
+	case !info.IsDir():
+		return nil, failure.Errorf(failure.Usage, "%s: %q is no folder", which, operand)
+	}
+	if err := s.findBuild(which); err != nil {
+		return nil, fmt.Errorf("%s: %w", which, err)
+	}
+	if s.root, err = fsys.Open(s.dir); err != nil {
+		return nil, fmt.Errorf("%s: %w", which, err)
+	}
+	return s, nil
+}
+
+// maxRecord bounds a build.json, in bytes.
+const maxRecord = 64 << 20
+
+// findBuild takes a build's folder for its artifacts, and notes which build it is.
+func (s *side) findBuild(which string) error {
+	f, err := os.Open(filepath.Join(s.dir, "build.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	artifacts := filepath.Join(s.dir, "artifacts")
+	if info, err := os.Stat(artifacts); err != nil || !info.IsDir() {
+		return nil // a tree that happens to hold a build.json
+	}
+	record, n, err := digest.OfReader(io.LimitReader(f, maxRecord+1))
+	if err != nil || n > maxRecord {
+		return errors.Join(err, fmt.Errorf("reading build.json: %d bytes", n))
+	}
+	full, err := filepath.Abs(s.dir)
+	if err != nil {
+		return err
+	}
+	name := filepath.Base(filepath.Dir(full)) + "/" + filepath.Base(full)
+	s.build = &patch.Build{Side: which, Build: name, Record: record}
+	s.dir = artifacts
+	return nil
+}
+
+// options read a tree as far as its product goes.
+func (p *Product) options(jobs int, note func(path, why string)) tree.Options {
+	return tree.Options{Jobs: jobs, Skip: p.skip, Note: note}
+}
+
+// capture reads the tree: its entries and its digest.
+func (s *side) capture(ctx context.Context, p *Product, jobs int, note func(path, why string)) (err error) {
+	s.entries, s.digest, err = capture(ctx, s.root, p, jobs, note)
+	if err != nil {
+		return fmt.Errorf("reading the tree %q: %w", s.name, err)
+	}
+	return nil
+}
+
+func capture(ctx context.Context, root fsys.FS, p *Product, jobs int, note func(path, why string)) ([]manifest.Entry, digest.Digest, error) {
+	var all []manifest.Entry
+	for e, err := range tree.Capture(ctx, root, p.options(jobs, note)) {
+		if err != nil {
+			return nil, digest.Digest{}, err
+		}
+		all = append(all, *e)
+	}
+	all = p.filter(all)
+	w := manifest.NewWriter(io.Discard)
+	for i := range all {
+		if err := w.Write(&all[i]); err != nil {
+			return nil, digest.Digest{}, err
+		}
+	}
+	d, err := w.Close()
+	return all, d, err
+}
+
+func (s *side) close() {
+	if s != nil && s.root != nil {
+		s.root.Close()
+	}
+}
+
+// within tells whether path lies in the folder of one of the sides.
+func within(path string, sides ...*side) bool {
+	path = resolve(path)
+	for _, s := range sides {
+		if s == nil {
+			continue
+		}
+		dir := resolve(s.dir)
+		if path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// resolve is the real path of what exists, and the absolute one of what does not.
+func resolve(path string) string {
+	if full, err := filepath.Abs(path); err == nil {
+		path = full
+	}
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	return path
+}
