@@ -65,7 +65,7 @@ func TestErrorsAreWordedOnce(t *testing.T) {
 func TestBugsAreStatusOne(t *testing.T) {
 	for how, want := range map[string]string{
 		"typo":  "internal error: relkit fail reads the flag --too, which it does not have",
-		"panic": "internal error: assignment to entry in nil map",
+		"panic": "internal error: told to",
 	} {
 		_, errs, status := runSample(t, nil, "fail", how, "--to", "x")
 		if status != 1 || !strings.Contains(errs, want) || !strings.Contains(errs, "relkit: hint: this is a bug in relkit ") {
@@ -105,6 +105,16 @@ func TestVerbosity(t *testing.T) {
 	}
 	if _, errs, _ := runSample(t, nil, "fail", "plain", "--to", "x", "-q"); errs == "" {
 		t.Error("-q hides an error")
+	}
+}
+
+// -q is stronger than a forgotten RELKIT_PROGRESS: cron stays silent.
+func TestQuietSilencesProgress(t *testing.T) {
+	for _, flag := range []string{"--progress=json", "--quiet"} {
+		_, errs, status := runSample(t, map[string]string{"RELKIT_PROGRESS": "json"}, "write", "-", "-o", "-", flag)
+		if quiet := flag == "--quiet"; status != 0 || (errs == "") != quiet {
+			t.Errorf("%s: status %d, stderr %q", flag, status, errs)
+		}
 	}
 }
 

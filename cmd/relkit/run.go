@@ -112,7 +112,7 @@ func (e *env) readCommonFlags(c *cli.Context) error {
 	default:
 		return failure.Errorf(failure.Usage, "reading --progress: got %q, want auto, never or json", mode)
 	}
-	if e.Quiet && !c.IsSet("progress") {
+	if e.Quiet {
 		mode = ui.Never
 	}
 	e.setOutput(mode)

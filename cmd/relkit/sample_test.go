@@ -120,7 +120,7 @@ func failCommand(e *env) *cli.Command {
 		"typo":   func() error { return nil },
 		"schema": func() error { return e.print(struct{ A int }{1}) },
 		"print":  func() error { return e.print(echoResult{Schema: "no schema"}) },
-		"panic":  func() error { var m map[string]int; m["x"] = 1; return nil },
+		"panic":  func() error { panic("told to") },
 	}
 	for k := failure.Failed; k <= failure.Mixed; k++ {
 		errs[fmt.Sprint("kind", int(k))] = func() error { return fmt.Errorf("doing: %w", failure.Errorf(k, "kind %d", k)) }
@@ -181,6 +181,9 @@ func writeCommand(e *env) *cli.Command {
 				return err
 			}
 			defer out.Abort()
+			p := e.progress()
+			p.Start(0, "copying")
+			defer p.Done()
 			for _, n := range names {
 				in, err := e.open(n)
 				if err != nil {
