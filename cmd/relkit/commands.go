@@ -6,7 +6,10 @@ import "github.com/urfave/cli/v2"
 // in `relkit --help`, only when it works.
 func commands(e *env) []*cli.Command {
 	return []*cli.Command{
+		auditCommand(e),
 		healthcheckCommand(e),
+		patchApplyCommand(e),
+		patchRollbackCommand(e),
 	}
 }
 

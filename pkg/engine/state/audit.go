@@ -178,3 +178,18 @@ func (s *State) Verify() ([]journal.AuditLine, journal.Head, error) {
 	}
 	return lines, head, nil
 }
+
+// AuditHolds tells whether the log has a line with that digest: one that was
+// its head at some time.
+func (s *State) AuditHolds(line digest.Digest) (bool, error) {
+	b, err := s.ReadAudit()
+	if err != nil {
+		return false, err
+	}
+	for text := range bytes.Lines(b) {
+		if text, whole := bytes.CutSuffix(text, []byte("\n")); whole && digest.Of(text) == line {
+			return true, nil
+		}
+	}
+	return false, nil
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/relkit/relkit/pkg/engine/state"
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/digest"
+	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/sys/fsys"
+)
+
+func auditCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name:     "audit",
+		Category: groupPatch,
+		Usage:    "print or verify the tamper-evident log of what was done to this machine",
+		Flags: []cli.Flag{
+			stateFlag("/var/lib/relkit"),
+			&cli.BoolFlag{Name: "verify", Usage: "check the chain of the log and print its head"},
+			&cli.StringFlag{Name: "head", Usage: "with --verify: the log must hold the line with the digest `HASH`, as a head noted earlier"},
+			&cli.StringFlag{Name: "since", Usage: "print what is not older than `TIME` (RFC 3339, YYYY-MM-DD or a span such as 7d)"},
+		},
+		Action: func(c *cli.Context) error {
+			if _, err := e.operands(c, 0, 0); err != nil {
+				return err
+			}
+			if c.IsSet("head") && !c.Bool("verify") {
+				return failure.Errorf(failure.Usage, "--head goes with --verify")
+			}
+			since, err := e.sinceValue(c)
+			if err != nil {
+				return err
+			}
+			dir, err := fsys.Open(c.String("state"))
+			if err != nil {
+				return err
+			}
+			defer dir.Close()
+			s := state.New(dir)
+			lines, head, err := s.Verify()
+			if err != nil {
+				return failure.As(failure.Untrusted, err)
+			}
+			if c.Bool("verify") {
+				return e.printHead(c, s, head)
+			}
+			return e.printAudit(lines, since)
+		},
+	}
+}
+
+// sinceValue is the value of --since, the zero time where it is not given.
+func (e *env) sinceValue(c *cli.Context) (time.Time, error) {
+	s := c.String("since")
+	if s == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t, nil
+		}
+	}
+	d, err := parseSpan(s)
+	if err != nil {
+		return time.Time{}, failure.Errorf(failure.Usage, "reading --since: %w", err)
+	}
+	return e.Now().Add(-d), nil
+}
+
+// headResult is relkit.audit-head/v1.
+type headResult struct {
+	Schema string `json:"schema"`
+	journal.Head
+}
+
+func (e *env) printHead(c *cli.Context, s *state.State, head journal.Head) error {
+	if c.IsSet("head") {
+		want, err := digest.Parse(c.String("head"))
+		if err != nil {
+			return failure.Errorf(failure.Usage, "reading --head: %w", err)
+		}
+		found, err := s.AuditHolds(want)
+		if err != nil {
+			return err
+		}
+		if !found {
+			return failure.Errorf(failure.Untrusted, "the audit log has no line %s: it was cut or written anew", want)
+		}
+	}
+	return e.print(headResult{"relkit.audit-head/v1", head}, fmt.Sprintf("%d %s", head.Count, head.Digest))
+}
+
+func (e *env) printAudit(lines []journal.AuditLine, since time.Time) error {
+	var rows [][]string
+	for _, l := range lines {
+		if l.Time.Before(since) {
+			continue
+		}
+		if e.JSON {
+			if err := e.printJSONLine(&l); err != nil {
+				return err
+			}
+			continue
+		}
+		rows = append(rows, []string{l.Time.UTC().Format(time.RFC3339), dash(l.Transaction), string(l.Event), dash(l.PatchID), auditDetail(&l)})
+	}
+	for _, line := range columns(rows) {
+		if err := e.line(line); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// auditDetail is what a line says beyond its event, on one line.
+func auditDetail(l *journal.AuditLine) string {
+	text := ""
+	add := func(format string, args ...any) {
+		if text != "" {
+			text += "; "
+		}
+		text += fmt.Sprintf(format, args...)
+	}
+	if l.From != nil && l.To != nil {
+		add("%s %s -> %s", l.To.Product, dash(l.From.Version), dash(l.To.Version))
+	}
+	for _, s := range l.Signoffs {
+		add("signed by %s", s)
+	}
+	for _, s := range l.Insecure {
+		add("INSECURE: %s", s)
+	}
+	if l.Reason != "" {
+		add("%q", l.Reason)
+	}
+	for _, path := range l.Kept {
+		add("kept %s", path)
+	}
+	if l.TornTail > 0 {
+		add("%d bytes of a half-written line before this one were set aside", l.TornTail)
+	}
+	return dash(text)
+}

@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/relkit/relkit/pkg/engine/trust"
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/signature"
+	"github.com/relkit/relkit/pkg/update"
+)
+
+// defaultSigners is where an appliance says who may sign.
+const defaultSigners = "/etc/relkit/allowed_signers"
+
+func patchApplyCommand(e *env) *cli.Command {
+	return &cli.Command{
+		Name:      "patch-apply",
+		Category:  groupPatch,
+		Usage:     "apply signed patches to a machine, or change nothing",
+		ArgsUsage: "PATCH…",
+		Flags: []cli.Flag{
+			rootFlag("/"), stateFlag(""), dryRunFlag(), jobsFlag(),
+			&cli.StringFlag{Name: "allowed-signers", Usage: "who may sign, as ssh-keygen(1) has it: `FILE`", Value: defaultSigners},
+			&cli.StringSliceFlag{Name: "require-signoff", Usage: "the roles that must have signed: `ROLE,…` (default: " + trust.DefaultRequire + ")"},
+			&cli.StringFlag{Name: "check", Usage: "take the patch back unless the shell command `CMD` succeeds"},
+			&cli.StringFlag{Name: "check-timeout", Usage: "take the patch back when a hook or check runs longer than `SPAN`", Value: "60s"},
+			&cli.BoolFlag{Name: "recover", Usage: "finish or undo an interrupted run, and nothing else"},
+			&cli.BoolFlag{Name: "allow-downgrade", Usage: "apply a patch to an older version"},
+			&cli.BoolFlag{Name: "insecure-unsigned", Usage: "apply a patch without valid sign-offs"},
+		},
+		Action: func(c *cli.Context) error {
+			o, err := e.updateOptions(c)
+			if err != nil {
+				return err
+			}
+			if c.Bool("recover") {
+				return e.recover(c, o)
+			}
+			names, err := e.operands(c, 1, -1)
+			if err != nil {
+				return err
+			}
+			a, err := e.applyOptions(c, o)
+			if err != nil {
+				return err
+			}
+			sources := make([]update.Source, len(names))
+			for i, name := range names {
+				if sources[i], err = e.patchSource(name); err != nil {
+					return err
+				}
+			}
+			defer e.hold()()
+			results, err := update.Apply(c.Context, sources, a)
+			return errors.Join(e.printApplied(results), err)
+		},
+	}
+}
+
+// updateOptions reads the flags that patch-apply and patch-rollback share.
+func (e *env) updateOptions(c *cli.Context) (o update.Options, err error) {
+	o = update.Options{Root: c.String("root"), State: c.String("state"), DryRun: c.Bool("dry-run"), Now: e.Now, Log: e.Log}
+	if o.Jobs, err = jobs(c); err != nil {
+		return o, err
+	}
+	if v := e.Getenv("RELKIT_CRASH_AT"); v != "" {
+		if o.KillAt, err = strconv.Atoi(v); err != nil {
+			return o, failure.Errorf(failure.Usage, "reading RELKIT_CRASH_AT: %q is not a number", v)
+		}
+	}
+	if !o.DryRun {
+		e.Target = o.Root
+	}
+	return o, nil
+}
+
+func (e *env) applyOptions(c *cli.Context, o update.Options) (a update.ApplyOptions, err error) {
+	a = update.ApplyOptions{
+		Options: o, InsecureUnsigned: c.Bool("insecure-unsigned"), AllowDowngrade: c.Bool("allow-downgrade"),
+		Check: c.String("check"), Output: e.Stderr,
+	}
+	if a.CheckTimeout, err = spanValue(c, "check-timeout"); err != nil {
+		return a, err
+	}
+	a.Policy.File = c.String("allowed-signers")
+	a.Policy.Require = commaList(c.StringSlice("require-signoff"))
+	b, err := os.ReadFile(a.Policy.File)
+	if err != nil {
+		if a.InsecureUnsigned && errors.Is(err, fs.ErrNotExist) && !c.IsSet("allowed-signers") {
+			return a, nil
+		}
+		return a, failure.As(failure.Usage, fmt.Errorf("reading the allowed signers: %w", err))
+	}
+	if a.Policy.Allowed, err = signature.ParseAllowedSigners(b); err != nil {
+		return a, failure.As(failure.Usage, fmt.Errorf("reading %s: %w", a.Policy.File, err))
+	}
+	return a, nil
+}
+
+// patchSource is an operand of patch-apply: a file or "-".
+func (e *env) patchSource(name string) (update.Source, error) {
+	s := update.Source{Name: name, Once: name == "-", Open: func(context.Context) (io.ReadCloser, error) { return e.open(name) }}
+	if strings.Contains(name, "://") {
+		return s, failure.WithHint(failure.Errorf(failure.Usage, "%q is no file", name), "relkit fetch downloads, and prints the files to apply")
+	}
+	if name == "-" {
+		s.Name = "standard input"
+	}
+	return s, nil
+}
+
+func (e *env) printApplied(results []update.Result) error {
+	for _, r := range results {
+		if err := e.printResult(&r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *env) printResult(r *update.Result) error {
+	for _, w := range r.Insecure {
+		e.Log.Warn("applied with --" + w + ", which the audit log says")
+	}
+	for _, path := range r.Kept {
+		e.Log.Warn("a folder stays, since it holds something the patch does not know", "path", path)
+	}
+	switch r.Status {
+	case update.Already:
+		e.Log.Info(fmt.Sprintf("patch %s: already so", r.Patch))
+		if !e.JSON {
+			return nil
+		}
+	case update.Planned:
+		e.Log.Info(fmt.Sprintf("patch %s would make %d changes", r.Patch, r.Changes))
+		if !e.JSON {
+			return e.print(r, r.Plan...)
+		}
+	case update.Applied:
+		e.Log.Info(fmt.Sprintf("patch %s applied: %s %s is now %s; %d changes, visible within %s", r.Patch, r.Product, r.From, r.To,
+			r.Changes, time.Duration(r.CommitSeconds*float64(time.Second)).Round(100*time.Microsecond)))
+	}
+	if e.JSON {
+		return e.printJSONLine(r)
+	}
+	return e.line(r.Transaction)
+}
+
+// recoverResult is relkit.recover/v1: what --recover did.
+type recoverResult struct {
+	Schema    string             `json:"schema"`
+	Recovered []update.Recovered `json:"recovered"`
+}
+
+func (e *env) recover(c *cli.Context, o update.Options) error {
+	if _, err := e.operands(c, 0, 0); err != nil {
+		return err
+	}
+	defer e.hold()()
+	done, err := update.Recover(c.Context, o)
+	if err != nil {
+		return err
+	}
+	var lines []string
+	for _, r := range done {
+		lines = append(lines, r.Transaction)
+	}
+	return e.print(recoverResult{Schema: "relkit.recover/v1", Recovered: append([]update.Recovered{}, done...)}, lines...)
+}
