@@ -9,18 +9,18 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/failure"
 )
 
-// sizeValue is the value of a flag that holds a size in bytes: "4096", "5MiB",
-// "1.5G", "10MB". K, M, G and T with or without iB are powers of 1024, with B
-// alone powers of 1000. 0 where the flag is not given.
+// sizeValue is the value of a flag that holds a size in bytes, written as in
+// relkit.toml: "4096", "200M", "5MiB". 0 where the flag is not given.
 func sizeValue(c *cli.Context, name string) (int64, error) {
 	s := c.String(name)
 	if s == "" {
 		return 0, nil
 	}
-	n, err := parseSize(s)
+	n, err := config.ParseSize(s)
 	if err != nil {
 		return 0, failure.Errorf(failure.Usage, "reading --%s: %w", name, err)
 	}
@@ -40,34 +40,6 @@ func spanValue(c *cli.Context, name string) (time.Duration, error) {
 		return 0, failure.Errorf(failure.Usage, "reading --%s: %w", name, err)
 	}
 	return d, nil
-}
-
-func parseSize(s string) (int64, error) {
-	digits := strings.TrimRight(s, "KMGTkmgtiBb")
-	unit := strings.ToLower(s[len(digits):])
-	n, err := strconv.ParseFloat(digits, 64)
-	if err != nil || n < 0 || strings.ContainsAny(digits, "eExX_pPnN+") {
-		return 0, fmt.Errorf("bad size %q, want a number with K, M, G or T, as in 5MiB", s)
-	}
-	base := 1024.0
-	letter := strings.TrimSuffix(unit, "ib")
-	if letter == unit {
-		if letter = strings.TrimSuffix(unit, "b"); letter != unit {
-			base = 1000
-		}
-	}
-	exponent := strings.Index(" kmgt", letter)
-	if len(letter) > 1 || exponent < 0 || (letter == "" && unit == "ib") {
-		return 0, fmt.Errorf("bad unit %q in the size %q, want K, M, G or T, as in 5MiB", s[len(digits):], s)
-	}
-	if letter == "" {
-		exponent = 0
-	}
-	bytes := n * math.Pow(base, float64(exponent))
-	if bytes >= math.MaxInt64 {
-		return 0, fmt.Errorf("size %q is too large", s)
-	}
-	return int64(bytes), nil
 }
 
 func parseSpan(s string) (time.Duration, error) {

@@ -264,7 +264,7 @@ func TestSize(t *testing.T) {
 			t.Errorf("%q: %d, %v", text, got, err)
 		}
 	}
-	for _, bad := range []string{"", "M", "-1", "1.5G", "1X", "1iM", "99999999999G", "1 M"} {
+	for _, bad := range []string{"5i", "5iB", "5BB", "5MM", "5Mi", "iB", "B", "+5", "9999999999T", "", "M", "-1", "1.5G", "1X", "1iM", "99999999999G", "1 M"} {
 		if _, err := ParseSize(bad); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}

@@ -21,26 +21,25 @@ func (s *Size) UnmarshalText(text []byte) error {
 // ParseSize reads the written form of a Size.
 func ParseSize(text string) (int64, error) {
 	digits := strings.TrimRight(text, "KMGTiB")
-	n, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || n < 0 {
-		return 0, fmt.Errorf("bad size %q, want for example \"200M\" or \"4G\"", text)
-	}
-	shift := 0
-	switch strings.TrimSuffix(strings.TrimSuffix(text[len(digits):], "B"), "i") {
-	case "":
-	case "K":
-		shift = 10
-	case "M":
-		shift = 20
-	case "G":
-		shift = 30
-	case "T":
-		shift = 40
-	default:
+	n, err := strconv.ParseUint(digits, 10, 63)
+	shift, ok := shiftOf(text[len(digits):])
+	if err != nil || !ok {
 		return 0, fmt.Errorf("bad size %q, want for example \"200M\" or \"4G\"", text)
 	}
 	if n > math.MaxInt64>>shift {
 		return 0, fmt.Errorf("size %q is too large", text)
 	}
-	return n << shift, nil
+	return int64(n << shift), nil
+}
+
+// shiftOf is the power of two that a unit stands for; false where it is none.
+func shiftOf(unit string) (shift int, ok bool) {
+	if unit == "" || unit == "B" {
+		return 0, true
+	}
+	i := strings.IndexByte("KMGT", unit[0])
+	if i < 0 || (unit[1:] != "" && unit[1:] != "B" && unit[1:] != "iB") {
+		return 0, false
+	}
+	return 10 * (i + 1), true
 }
