@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/relkit/relkit/pkg/format/digest"
+	"github.com/relkit/relkit/pkg/format/glob"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/patch"
 )
@@ -65,7 +66,7 @@ type layout struct {
 // lay decides for each new file where its bytes come from: the file that is
 // there, another old file that is equal, or the payload. Files that match
 // config, and all of a full patch, get their bytes from the payload alone.
-func lay(changes []patch.Change, old []manifest.Entry, config []string) *layout {
+func lay(changes []patch.Change, old []manifest.Entry, config glob.Set) *layout {
 	l := &layout{changes: changes, ordinals: map[string]int{}, wanted: map[int]bool{}}
 	from := newBaseFinder(old, config)
 	known := map[digest.Digest]*content{}
@@ -74,7 +75,7 @@ func lay(changes []patch.Change, old []manifest.Entry, config []string) *layout 
 		if c.New == nil || c.New.Kind != manifest.File || c.New.Size == 0 || sameContent(c.Old, c.New) {
 			continue
 		}
-		whole := from.none || patch.MatchAny(config, c.New.Path)
+		whole := from.none || config.Covers(c.New.Path)
 		if !whole {
 			if e := from.equal[c.New.Digest]; e != nil && e.Size == c.New.Size {
 				c.Base = l.ordinal(e)
@@ -187,10 +188,10 @@ type baseFinder struct {
 	usual func(path string) bool
 }
 
-func newBaseFinder(old []manifest.Entry, config []string) *baseFinder {
+func newBaseFinder(old []manifest.Entry, config glob.Set) *baseFinder {
 	f := &baseFinder{none: old == nil, equal: map[digest.Digest]*manifest.Entry{},
 		alike: map[string][]*manifest.Entry{}, named: map[string][]*manifest.Entry{}}
-	f.usual = func(path string) bool { return !patch.MatchAny(config, path) }
+	f.usual = func(path string) bool { return !config.Covers(path) }
 	for i := range old {
 		e := &old[i]
 		if e.Kind != manifest.File || e.Size == 0 || !f.usual(e.Path) {

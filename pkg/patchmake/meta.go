@@ -2,6 +2,8 @@ package patchmake
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -43,6 +45,21 @@ type Hooks struct {
 func DecodeMeta(name string, data []byte) (Meta, error) {
 	var m Meta
 	return m, config.Decode(name, data, &m)
+}
+
+// ReadMeta reads a patch.toml; the scripts it names are relative to its folder.
+func ReadMeta(name string) (Meta, error) {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return Meta{}, failure.As(failure.Usage, err)
+	}
+	m, err := DecodeMeta(name, data)
+	for _, script := range []*string{&m.Hooks.Pre, &m.Hooks.Post, &m.Hooks.Check, &m.Hooks.PreRollback, &m.Hooks.PostRollback} {
+		if *script != "" && !filepath.IsAbs(*script) {
+			*script = filepath.Join(filepath.Dir(name), *script)
+		}
+	}
+	return m, err
 }
 
 // Over is m where it says something, and base elsewhere; lists add up.

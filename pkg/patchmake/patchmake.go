@@ -15,6 +15,8 @@ import (
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/delta"
 	"github.com/relkit/relkit/pkg/format/digest"
+	"github.com/relkit/relkit/pkg/format/glob"
+	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/patch"
 	"github.com/relkit/relkit/pkg/format/signature"
 )
@@ -76,6 +78,7 @@ type Made struct {
 type maker struct {
 	*Options
 	old, new *side
+	scope    *scope
 	scratch  string
 	layout   *layout
 	spool    *os.File
@@ -107,12 +110,15 @@ func Make(ctx context.Context, o Options) (made *Made, err error) {
 	if err := m.makeScratch(h.ID); err != nil {
 		return nil, err
 	}
-	config := h.ConfigFiles
-	if m.old == nil {
-		m.layout = lay(changes, nil, config)
-	} else {
-		m.layout = lay(changes, m.old.entries, config)
+	config, err := glob.ParseSet(h.ConfigFiles)
+	if err != nil {
+		return nil, failure.As(failure.Usage, fmt.Errorf("config files: %w", err))
 	}
+	var old []manifest.Entry
+	if m.old != nil {
+		old = m.old.entries
+	}
+	m.layout = lay(changes, old, config)
 	if err := m.pack(ctx); err != nil {
 		return nil, err
 	}
@@ -132,6 +138,9 @@ func (m *maker) read(ctx context.Context) (err error) {
 	if m.Progress == nil {
 		m.Progress = silent{}
 	}
+	if m.scope, err = m.Options.Product.scope(); err != nil {
+		return err
+	}
 	note := func(path, why string) { m.Log.Warn("left out", "path", path, "why", why) }
 	if m.Old != "" {
 		if m.old, err = openSide(m.Old, "from"); err != nil {
@@ -147,7 +156,7 @@ func (m *maker) read(ctx context.Context) (err error) {
 		if s == nil {
 			continue
 		}
-		if err := s.capture(ctx, &m.Options.Product, m.Jobs, note); err != nil {
+		if err := s.capture(ctx, m.scope, m.Jobs, note); err != nil {
 			return err
 		}
 	}
@@ -165,7 +174,11 @@ func (m *maker) changes() ([]patch.Change, error) {
 	if len(changes) == 0 {
 		return nil, failure.Errorf(failure.Refused, "nothing to patch: %q and %q are the same tree, %s", m.Old, m.New, m.new.digest)
 	}
-	return changes, refusePrivate(m.new.root, changes, m.Include)
+	allowed, err := glob.ParseSet(m.Include)
+	if err != nil {
+		return nil, failure.As(failure.Usage, err)
+	}
+	return changes, refusePrivate(m.new.root, changes, allowed)
 }
 
 // header is what is known of the patch before it is packed, with its hooks.

@@ -7,6 +7,7 @@ import (
 	"regexp"
 
 	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/glob"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/patch"
 	"github.com/relkit/relkit/pkg/sys/fsys"
@@ -24,10 +25,10 @@ var machineIDs = []string{"etc/machine-id", "var/lib/dbus/machine-id"}
 
 // refusePrivate refuses a patch that would carry a private key or a machine's
 // identity to other machines. allowed are globs of paths that may.
-func refusePrivate(root fsys.FS, changes []patch.Change, allowed []string) error {
+func refusePrivate(root fsys.FS, changes []patch.Change, allowed glob.Set) error {
 	for i := range changes {
 		e := changes[i].New
-		if e == nil || e.Kind != manifest.File || e.Size == 0 || sameContent(changes[i].Old, e) || patch.MatchAny(allowed, e.Path) {
+		if e == nil || e.Kind != manifest.File || e.Size == 0 || sameContent(changes[i].Old, e) || allowed.Covers(e.Path) {
 			continue
 		}
 		what, err := private(root, e)

@@ -56,7 +56,7 @@ func (m *maker) proveApplied(ctx context.Context, p *patch.Reader, entries *patc
 		return err
 	}
 	defer root.Close()
-	opts := m.Options.Product.options(m.Jobs, nil)
+	opts := m.scope.options(m.Jobs, nil)
 	if err := tree.Copy(ctx, filepath.Join(m.scratch, "tree"), m.old.dir, opts); err != nil {
 		return fmt.Errorf("copying %q: %w", m.old.name, err)
 	}
@@ -166,7 +166,7 @@ func items(entries *patch.Entries, content io.ReaderAt) tree.Items {
 
 // same holds that a tree is the one that was captured.
 func (m *maker) same(ctx context.Context, root fsys.FS, want *side) error {
-	got, d, err := capture(ctx, root, &m.Options.Product, m.Jobs, nil)
+	got, d, err := capture(ctx, root, m.scope, m.Jobs, nil)
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/digest"
+	"github.com/relkit/relkit/pkg/format/glob"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/patch"
 	"github.com/relkit/relkit/pkg/sys/fsys"
@@ -34,19 +35,34 @@ func DecodeProduct(name string, data []byte) (Product, error) {
 	return p, config.Decode(name, data, &p)
 }
 
+// scope is a product's globs, ready to match; a nil managed means everything.
+type scope struct{ managed, never glob.Set }
+
+func (p *Product) scope() (*scope, error) {
+	managed, err := glob.ParseSet(p.Managed)
+	if err != nil {
+		return nil, failure.As(failure.Usage, fmt.Errorf("managed: %w", err))
+	}
+	never, err := glob.ParseSet(p.Never)
+	if err != nil {
+		return nil, failure.As(failure.Usage, fmt.Errorf("never: %w", err))
+	}
+	return &scope{managed, never}, nil
+}
+
 // skip leaves out what a walk need not even look at.
-func (p *Product) skip(path string, _ manifest.Kind) bool { return patch.MatchAny(p.Never, path) }
+func (s *scope) skip(path string, _ manifest.Kind) bool { return s.never.Covers(path) }
 
 // filter keeps what is managed and the folders above it. A hard-link group of
 // which one name is left is none any more; the groups are numbered again.
-func (p *Product) filter(all []manifest.Entry) []manifest.Entry {
-	if len(p.Managed) == 0 {
+func (s *scope) filter(all []manifest.Entry) []manifest.Entry {
+	if len(s.managed) == 0 {
 		return all
 	}
 	keep := map[string]bool{".": true}
 	names := map[int]int{}
 	for i := range all {
-		if !patch.MatchAny(p.Managed, all[i].Path) {
+		if !s.managed.Covers(all[i].Path) {
 			continue
 		}
 		names[all[i].Link]++
@@ -134,28 +150,28 @@ func (s *side) findBuild(which string) error {
 }
 
 // options read a tree as far as its product goes.
-func (p *Product) options(jobs int, note func(path, why string)) tree.Options {
-	return tree.Options{Jobs: jobs, Skip: p.skip, Note: note}
+func (s *scope) options(jobs int, note func(path, why string)) tree.Options {
+	return tree.Options{Jobs: jobs, Skip: s.skip, Note: note}
 }
 
 // capture reads the tree: its entries and its digest.
-func (s *side) capture(ctx context.Context, p *Product, jobs int, note func(path, why string)) (err error) {
-	s.entries, s.digest, err = capture(ctx, s.root, p, jobs, note)
+func (s *side) capture(ctx context.Context, what *scope, jobs int, note func(path, why string)) (err error) {
+	s.entries, s.digest, err = capture(ctx, s.root, what, jobs, note)
 	if err != nil {
 		return fmt.Errorf("reading the tree %q: %w", s.name, err)
 	}
 	return nil
 }
 
-func capture(ctx context.Context, root fsys.FS, p *Product, jobs int, note func(path, why string)) ([]manifest.Entry, digest.Digest, error) {
+func capture(ctx context.Context, root fsys.FS, what *scope, jobs int, note func(path, why string)) ([]manifest.Entry, digest.Digest, error) {
 	var all []manifest.Entry
-	for e, err := range tree.Capture(ctx, root, p.options(jobs, note)) {
+	for e, err := range tree.Capture(ctx, root, what.options(jobs, note)) {
 		if err != nil {
 			return nil, digest.Digest{}, err
 		}
 		all = append(all, *e)
 	}
-	all = p.filter(all)
+	all = what.filter(all)
 	w := manifest.NewWriter(io.Discard)
 	for i := range all {
 		if err := w.Write(&all[i]); err != nil {

@@ -3,13 +3,13 @@ package patch
 import (
 	"fmt"
 	"math"
-	"path"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/delta"
+	"github.com/relkit/relkit/pkg/format/glob"
 	"github.com/relkit/relkit/pkg/format/version"
 )
 
@@ -125,8 +125,8 @@ func (h *Header) checkLists() error {
 			if s == "" || len(s) > maxText || !utf8.ValidString(s) || strings.ContainsAny(s, "\x00\n\r") {
 				return untrusted("%s: bad element %q", name, s)
 			}
-			if _, err := path.Match(s, ""); err != nil && name != "restart" {
-				return untrusted("%s: bad pattern %q", name, s)
+			if _, err := glob.Parse(s); err != nil && name != "restart" {
+				return untrusted("%s: %w", name, err)
 			}
 		}
 	}
