@@ -11,7 +11,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
@@ -207,16 +206,10 @@ func (p *part) fill(ctx context.Context, source Source, opt Options) error {
 		if failed >= opt.Retries {
 			return err
 		}
-		wait := jitter(pause)
-		var retry *RetryError
-		if errors.As(err, &retry) {
-			wait = min(max(wait, retry.After), maxPause)
-		}
-		opt.Log.Info("trying again", "file", p.path, "error", err, "have_bytes", p.have, "wait_seconds", wait.Seconds())
-		pause = min(2*pause, maxPause)
-		if err := sleep(ctx, wait); err != nil {
+		if err := opt.wait(ctx, pause, err); err != nil {
 			return err
 		}
+		pause = min(2*pause, maxPause)
 	}
 }
 
@@ -334,17 +327,4 @@ func (p *part) close() {
 		_ = os.Remove(p.f.Name())
 	}
 	p.f.Close()
-}
-
-func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
 }

@@ -2,7 +2,6 @@ package fetch
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -133,44 +132,22 @@ func retryAfter(s string) time.Duration {
 
 // Bytes reads all of a small document, of at most limit bytes, as ToFile reads
 // a blob: with retries, and with Stall as the time it may take.
-func Bytes(ctx context.Context, do func(ctx context.Context) (*http.Response, error), limit int64, opt Options) ([]byte, http.Header, error) {
-	opt = opt.withDefaults()
-	pause := opt.Pause
-	for failed := 0; ; failed++ {
-		b, header, err := bytesOnce(ctx, do, limit, opt.Stall)
-		if err == nil || context.Cause(ctx) != nil || final(err) || failed >= opt.Retries {
-			return b, header, causeOr(ctx, err)
+func Bytes(ctx context.Context, do func(ctx context.Context) (*http.Response, error), limit int64, opt Options) (b []byte, header http.Header, err error) {
+	err = Retry(ctx, opt, func(ctx context.Context) error {
+		resp, err := do(ctx)
+		if err != nil {
+			return err
 		}
-		wait := jitter(pause)
-		var retry *RetryError
-		if errors.As(err, &retry) {
-			wait = min(max(wait, retry.After), maxPause)
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return StatusError(resp)
 		}
-		opt.Log.Info("trying again", "error", err, "wait_seconds", wait.Seconds())
-		pause = min(2*pause, maxPause)
-		if err := sleep(ctx, wait); err != nil {
-			return nil, nil, err
+		header = resp.Header
+		b, err = io.ReadAll(io.LimitReader(resp.Body, limit+1))
+		if err == nil && int64(len(b)) > limit {
+			err = failure.Errorf(failure.Untrusted, "it is longer than %d bytes", limit)
 		}
-	}
-}
-
-func bytesOnce(ctx context.Context, do func(ctx context.Context) (*http.Response, error), limit int64, stall time.Duration) ([]byte, http.Header, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, stall, &RetryError{Err: fmt.Errorf("no answer within %s", stall)})
-	defer cancel()
-	resp, err := do(ctx)
-	if err != nil {
-		return nil, nil, causeOr(ctx, err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, nil, StatusError(resp)
-	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
-	if err != nil {
-		return nil, nil, causeOr(ctx, err)
-	}
-	if int64(len(b)) > limit {
-		return nil, nil, failure.Errorf(failure.Untrusted, "it is longer than %d bytes", limit)
-	}
-	return b, resp.Header, nil
+		return err
+	})
+	return b, header, err
 }
