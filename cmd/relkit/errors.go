@@ -39,7 +39,7 @@ func (e *env) finish(ctx context.Context, cmd string, err error) int {
 	if err == nil {
 		return 0
 	}
-	if brokenPipe(err) {
+	if brokenPipe(err) && failure.Of(err) == failure.Failed {
 		return 128 + int(syscall.SIGPIPE)
 	}
 	var stop signalled

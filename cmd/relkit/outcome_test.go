@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/ui"
 )
 
 // wantErrorDocument checks the last line of standard error.
@@ -281,6 +282,11 @@ func TestClosedPipeIsQuiet(t *testing.T) {
 	var exit *exec.ExitError
 	if err := cmd.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 141 || errs.Len() > 0 {
 		t.Errorf("got %v, stderr %q, want status 141 and silence", err, &errs)
+	}
+	e := testEnv("", nil, nil, new(bytes.Buffer))
+	e.setOutput(ui.Never)
+	if code := e.finish(context.Background(), "", errors.Join(&fs.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.EPIPE}, failure.Errorf(failure.Untrusted, "no"))); code != 5 {
+		t.Errorf("a closed pipe hides another failure: status %d", code)
 	}
 	other := &fs.PathError{Op: "write", Path: "socket", Err: syscall.EPIPE}
 	if brokenPipe(fmt.Errorf("sending: %w", other)) {
