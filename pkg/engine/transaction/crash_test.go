@@ -27,21 +27,8 @@ func begin(from, to journal.Version) journal.Record {
 // apply takes a machine from one tree to another, in one go.
 func apply(t Target, from, to spec) error {
 	entries, segments := from.diff(to)
-	s, err := Look(context.Background(), t.Root, entries, Options{Jobs: 2})
-	if err != nil {
-		return err
-	}
-	x, err := Begin(t, s, begin(version1, version2))
-	if err != nil {
-		return err
-	}
-	if err := x.Stage(context.Background(), segments); err != nil {
-		return err
-	}
-	if err := x.Commit(); err != nil {
-		return err
-	}
-	return x.Finish()
+	_, err := Run(context.Background(), t, entries, segments, begin(version1, version2), Options{Jobs: 2})
+	return err
 }
 
 // undone is an apply whose check fails.
@@ -70,11 +57,7 @@ func rollback(t Target) error {
 	if err != nil {
 		return err
 	}
-	r, err := OpenRollback(context.Background(), t, all[len(all)-1], 2)
-	if err != nil {
-		return err
-	}
-	return r.Commit(OnModifiedAbort, journal.Record{Reason: "asked for"}, nil)
+	return Revert(context.Background(), t, all[len(all)-1], 2)
 }
 
 // policies are the power cuts each crash point is tried with.

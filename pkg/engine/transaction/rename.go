@@ -149,7 +149,7 @@ func (x *Tx) backward(i int) error {
 		return x.moveTo(step.Top, path, slot)
 	case step.Do == journal.Take:
 		if there {
-			if err := x.setAside(path); err != nil {
+			if err := x.setAside(step.Top, path); err != nil {
 				return err
 			}
 		}
@@ -214,13 +214,13 @@ func (x *Tx) halfway(i int) error {
 }
 
 // setAside renames something that is in the way to PATH.relkit-saved.
-func (x *Tx) setAside(path string) error {
+func (x *Tx) setAside(top int, path string) error {
 	name, err := x.savedName(path)
 	if err != nil {
 		return err
 	}
 	x.kept = append(x.kept, manifest.Escape(name))
-	return x.Root.Rename(path, name, fsys.NoReplace)
+	return x.moveTo(top, path, name)
 }
 
 func (x *Tx) savedName(path string) (string, error) {
