@@ -36,6 +36,7 @@ type report struct {
 
 // finish tells the outcome of a run and returns the exit status.
 func (e *env) finish(ctx context.Context, cmd string, err error) int {
+	e.console.Stop()
 	if err == nil {
 		return 0
 	}

@@ -132,3 +132,14 @@ func (c *Console) timeForJSON() bool {
 	c.lastJSON = now
 	return true
 }
+
+// Stop takes away a bar whose task was given up without Done, so that what is
+// written next is the last thing to be seen.
+func (c *Console) Stop() {
+	c.mu.Lock()
+	front := c.front
+	c.mu.Unlock()
+	if front != nil {
+		front.Done()
+	}
+}

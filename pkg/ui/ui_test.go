@@ -204,3 +204,22 @@ func TestWhatIsNoTerminal(t *testing.T) {
 		}
 	}
 }
+
+func TestStopTakesAwayAForgottenBar(t *testing.T) {
+	var out lockedBuffer
+	c := NewConsole(&out, Options{Mode: Auto, Terminal: true})
+	p := c.Progress(Bytes)
+	p.Start(10, "copying")
+	waitFor(t, &out, "copying")
+	c.Stop()
+	c.Stop()
+	if _, err := c.Write([]byte("relkit: failed\n")); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(300 * time.Millisecond) // longer than the bar's rhythm
+	p.Add(1)
+	p.Done()
+	if !strings.HasSuffix(out.String(), "\rrelkit: failed\n") {
+		t.Errorf("something follows: %q", out.String())
+	}
+}
