@@ -9,6 +9,7 @@ VERSION ?=
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -tags urfave_cli_no_docs \
         -ldflags "-s -w$(if $(VERSION), -X main.version=$(VERSION))"
 PAGES = $(wildcard man/*.[1-9])
+SCHEMAS = $(wildcard man/*.schema.json)
 
 .PHONY: build build-all demo install test test-vm check bench man clean
 
@@ -28,6 +29,9 @@ install: build
 	install -D -m 0755 bin/relkit $(DESTDIR)$(PREFIX)/bin/relkit
 	for page in $(PAGES); do \
 	    install -D -m 0644 $$page $(DESTDIR)$(PREFIX)/share/man/man$${page##*.}/$${page##*/} || exit 1; \
+	done
+	for schema in $(SCHEMAS); do \
+	    install -D -m 0644 $$schema $(DESTDIR)$(PREFIX)/share/relkit/$${schema##*/} || exit 1; \
 	done
 
 # Every test, none skipped, then those with concurrency under the race detector.
