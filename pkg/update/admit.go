@@ -24,9 +24,6 @@ type machineConfig struct {
 
 // admit decides by the header alone whether the patch is for this machine as it is.
 func (a *applier) admit(h *patch.Header, installed journal.Version) error {
-	if h.Full {
-		return failure.Errorf(failure.Refused, "patch %s is a full patch, which this version does not apply", h.ID)
-	}
 	if h.Expired(a.opt.Now()) {
 		return failure.Errorf(failure.Refused, "patch %s expired at %s", h.ID, h.Expires.Format("2006-01-02 15:04:05Z07:00"))
 	}
@@ -55,7 +52,7 @@ func (a *applier) admitVersion(h *patch.Header, installed journal.Version) error
 	if to == "" || installed.Version == "" || to == installed.Version {
 		return nil // the files tell whether it is installed already
 	}
-	if h.From.Version != "" && h.From.Version != installed.Version {
+	if h.From != nil && h.From.Version != "" && h.From.Version != installed.Version {
 		return failure.Errorf(failure.Refused, "patch %s goes from version %s to %s, installed is %s", h.ID, h.From.Version, to, installed.Version)
 	}
 	if version.Compare(to, installed.Version) < 0 && !a.o.AllowDowngrade {

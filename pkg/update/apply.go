@@ -222,7 +222,7 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 		return nil, err
 	}
 	survey, err := transaction.Look(ctx, a.target.Root, entries, transaction.Options{
-		Jobs: a.opt.Jobs, Protected: a.protected, Scripts: len(hooks) > 0,
+		Jobs: a.opt.Jobs, Protected: a.protected, Scripts: len(hooks) > 0, Full: h.Full,
 	})
 	if err != nil {
 		return nil, err

@@ -83,8 +83,7 @@ type guard struct {
 
 // inode tells inodes of several file systems apart.
 type inode struct {
-	top    int
-	number uint64
+	fs, number uint64 // fs is st_dev, or the ordinal of a top
 }
 
 // keepOlds gives all inodes that are to be renamed over their second names,
@@ -107,7 +106,7 @@ func (g *guard) keepOlds() error {
 		if err != nil {
 			return err
 		}
-		g.changed[inode{step.Top, info.Ino}] = info.ChangeTime
+		g.changed[inode{uint64(step.Top), info.Ino}] = info.ChangeTime
 	}
 	if !any {
 		return nil
@@ -128,7 +127,7 @@ func (g *guard) before(step *journal.Step) error {
 		return err
 	}
 	want := step.OldChange
-	if t, ok := g.changed[inode{step.Top, step.OldInode}]; ok {
+	if t, ok := g.changed[inode{uint64(step.Top), step.OldInode}]; ok {
 		want = t
 	}
 	switch {
@@ -162,7 +161,7 @@ func (g *guard) after(i int) (stays bool, err error) {
 		return false, errors.Join(changedError(step.Path()), g.x.giveBack(i))
 	}
 	if step.OldLinks > 1 {
-		g.changed[inode{step.Top, info.Ino}] = info.ChangeTime
+		g.changed[inode{uint64(step.Top), info.Ino}] = info.ChangeTime
 	}
 	if !isDir(step.Old) {
 		return false, nil

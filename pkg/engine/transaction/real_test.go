@@ -258,3 +258,51 @@ func TestProtected(t *testing.T) {
 		}
 	}
 }
+
+// TestFull: a patch without an old side puts a damaged tree right, keeps what
+// it replaces, and is taken back like any other.
+func TestFull(t *testing.T) {
+	damaged, want := oldTree(), newTree()
+	delete(damaged, "turn/y/z") // a folder that becomes a file must be empty
+	delete(damaged, "turn/y")
+	delete(damaged, "turn/x")
+	damaged["zdir/stranger"] = file(0o644, "not of the product")
+	damaged["etc/twin"] = file(0o644, "linked").linked(1)
+	damaged.finish()
+	entries, segments := spec{}.diff(want)
+	m := machine(t, damaged)
+	tg := target(m, &fsys.Meter{})
+	_, err := Run(context.Background(), tg, entries, segments, begin(version1, version2), Options{Full: true})
+	if failure.Of(err) != failure.Refused || !strings.Contains(err.Error(), "lib/") {
+		t.Fatalf("a link from outside the patch: %v", err)
+	}
+	if err := m.FS().Unlink("etc/twin"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.FS().SetModTime("etc", damaged["etc"].ModTime); err != nil {
+		t.Fatal(err)
+	}
+	before := snapshot(t, m.FS())
+	segments.given = 0
+	j, err := Run(context.Background(), tg, entries, segments, begin(version1, version2), Options{Full: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, n := range want {
+		if n.Kind != manifest.File {
+			continue
+		}
+		if b, err := fsys.ReadFile(m.FS(), path, 1<<20); err != nil || string(b) != n.content {
+			t.Errorf("%s: %q, %v", path, b, err)
+		}
+	}
+	if _, err := m.FS().Lstat("zdir/stranger"); err != nil {
+		t.Error(err)
+	}
+	if err := Revert(context.Background(), tg, j, 1); err != nil {
+		t.Fatal(err)
+	}
+	if got := snapshot(t, m.FS()); got != before {
+		t.Error(firstDifference(got, before))
+	}
+}

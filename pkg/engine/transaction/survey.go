@@ -51,6 +51,9 @@ type Options struct {
 	// Scripts has the top of the tree get a slot folder, for scripts, even where
 	// nothing on its file system changes.
 	Scripts bool
+	// Full is for a patch without an old side: whatever stands where it puts
+	// something is replaced, and kept as any old file is.
+	Full bool
 }
 
 // look is a change with what was found at its path.
@@ -78,6 +81,9 @@ func Look(ctx context.Context, root fsys.FS, entries *patch.Entries, o Options) 
 		if err := s.look(&looks[i]); err != nil {
 			return nil, err
 		}
+	}
+	if o.Full {
+		takeAsOld(looks)
 	}
 	if err := s.hash(ctx, looks, o.Jobs); err != nil {
 		return nil, err
@@ -130,6 +136,27 @@ func (s *Survey) look(l *look) (err error) {
 		return fmt.Errorf("looking at %q: %w", path, err)
 	}
 	return nil
+}
+
+// takeAsOld makes what was found the old side of each change.
+func takeAsOld(looks []look) {
+	groups := map[inode]int{}
+	for i := range looks {
+		l := &looks[i]
+		if !l.found || l.live.Kind == manifest.Socket {
+			continue
+		}
+		if l.info.Links > 1 && l.live.Kind != manifest.Dir {
+			key := inode{l.info.Dev, l.info.Ino}
+			if groups[key] == 0 {
+				groups[key] = len(groups) + 1
+			}
+			l.live.Link = groups[key]
+		}
+		c := *l.Change
+		c.Old = l.live
+		l.Change = &c
+	}
 }
 
 // hash fills in the digests of the files found where their size could match,
