@@ -5,8 +5,11 @@ package main
 import (
 	"context"
 	"os"
+
+	"github.com/relkit/relkit/pkg/sys/process"
 )
 
 func main() {
+	process.Main() // the supervisor of programs is relkit again
 	os.Exit(run(context.Background(), newEnv(), os.Args))
 }

@@ -1,0 +1,324 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/relkit/relkit/pkg/format/record"
+	"github.com/relkit/relkit/pkg/sys/lock"
+	"github.com/relkit/relkit/pkg/sys/process"
+)
+
+// job is one build of one cell.
+type job struct {
+	r    *runner
+	cell *Cell
+	sup  *process.Supervisor
+
+	build *record.Build
+	dir   string // of the build
+	cwd   string // where the steps run
+	trees []*tree
+	vars  map[string]string
+	env   map[string]string
+	tests []record.BuildTest
+	goOn  bool // the step that failed is one to go on after
+}
+
+func (j *job) label() string { return j.build.Builder + "/" + strconv.Itoa(j.build.Number) + ":" }
+
+// outcome is what became of a cell.
+type outcome struct {
+	build *record.Build // nil where nothing was built
+	err   error
+}
+
+// run builds a cell. A build that failed is an outcome without an error.
+func (r *runner) run(ctx context.Context, c *Cell) outcome {
+	s := r.p.state
+	if err := s.prepare(c.Name); err != nil {
+		return outcome{err: err}
+	}
+	l, err := lock.Try(s.lockFile(c.Name))
+	if err != nil {
+		return outcome{err: fmt.Errorf("builder %s: %w", c.Name, err)}
+	}
+	defer l.Release()
+	n, err := r.recover(c.Name)
+	if err != nil {
+		return outcome{err: fmt.Errorf("builder %s: putting an earlier run in order: %w", c.Name, err)}
+	}
+	if n > 0 {
+		r.opt.Log.Warn(fmt.Sprintf("%s/%d: relkit was killed while it built; recorded", c.Name, n))
+	}
+	b, err := r.locked(ctx, c)
+	return outcome{b, err}
+}
+
+// locked builds a cell whose lock is held.
+func (r *runner) locked(ctx context.Context, c *Cell) (b *record.Build, err error) {
+	cookie := process.NewCookie()
+	sup, err := process.Start(&process.Options{Cookie: cookie})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, sup.Close()) }()
+	j := &job{r: r, cell: c, sup: sup}
+	if err := j.fetch(ctx); err != nil {
+		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
+	}
+	was, err := r.p.state.previous(c.Name, 0)
+	if err != nil {
+		return nil, err
+	}
+	reason, err := j.reason(ctx, was)
+	if err != nil || reason == "" {
+		return nil, err
+	}
+	if err := j.begin(ctx, was, reason, cookie); err != nil {
+		return nil, err
+	}
+	failed, err := j.work(ctx)
+	// What was done is recorded whatever happened, and whoever asks to stop.
+	return j.build, j.end(context.WithoutCancel(ctx), failed, err)
+}
+
+// fetch brings the revisions to build into the builder's repositories.
+func (j *job) fetch(ctx context.Context) error {
+	t := &tool{sup: j.sup, env: j.r.toolEnv()}
+	work := j.r.p.state.work(j.cell.Name)
+	checkout := j.cell.builder.Checkout
+	if checkout == "" {
+		checkout = "incremental"
+	}
+	if j.r.opt.Clean && checkout == "incremental" {
+		checkout = "clean"
+	}
+	for i, name := range j.cell.builder.Sources {
+		src := j.r.p.source(name)
+		tr := &tree{git: &git{t, j.r.p.sourceURL(src.URL)}}
+		tr.dir, tr.repo = treeDirs(work, name, checkout)
+		tr.source = record.BuildSource{Name: name, VCS: src.VCS, URL: redact(tr.git.url), Checkout: checkout}
+		if j.r.opt.Clean {
+			if err := removeAll(tr.dir); err != nil {
+				return err
+			}
+		}
+		var err error
+		if j.r.opt.Rev != "" && i == 0 {
+			tr.source.Revision, err = tr.git.resolve(ctx, tr.repo, j.r.opt.Rev)
+		} else {
+			err = j.fetchHead(ctx, tr, src.Branch, i)
+		}
+		if err == nil {
+			tr.source.Time, err = tr.git.time(ctx, tr.repo, tr.source.Revision)
+		}
+		if err == nil && strings.Contains(j.r.p.cfg.Project.Version, "{count}") {
+			tr.source.Count, err = tr.git.count(ctx, tr.repo, tr.source.Revision)
+		}
+		if err != nil {
+			return fmt.Errorf("source %q: %w", name, err)
+		}
+		j.trees = append(j.trees, tr)
+	}
+	return nil
+}
+
+func (j *job) fetchHead(ctx context.Context, tr *tree, branch string, index int) error {
+	if index == 0 && j.r.opt.Branch != "" {
+		branch = j.r.opt.Branch
+	}
+	h, err := j.r.head(ctx, tr.git, branch)
+	if err != nil {
+		return err
+	}
+	tr.source.Revision, tr.source.Branch = h.revision, h.branch
+	return tr.git.fetch(ctx, tr.repo, h.branch, h.revision)
+}
+
+// reason is why the cell is built now, "" where it is not to be: nothing that
+// matters has changed since its previous build.
+func (j *job) reason(ctx context.Context, was *record.Build) (string, error) {
+	switch {
+	case j.r.opt.Force:
+		return "forced", nil
+	case !j.r.opt.IfChanged:
+		return "asked", nil
+	case was == nil:
+		return "change", nil
+	}
+	for _, t := range j.trees {
+		old := revisionOf(was, t.source.Name)
+		if old == t.source.Revision {
+			continue
+		}
+		matters, err := j.matters(ctx, t, old)
+		if err != nil {
+			return "", err
+		}
+		if matters {
+			return "change", nil
+		}
+	}
+	j.r.opt.Log.Info(j.cell.Name + ": unchanged")
+	return "", nil
+}
+
+func revisionOf(b *record.Build, source string) string {
+	for _, s := range b.Sources {
+		if s.Name == source {
+			return s.Revision
+		}
+	}
+	return ""
+}
+
+// matters tells whether what changed since old is important to the source.
+func (j *job) matters(ctx context.Context, t *tree, old string) (bool, error) {
+	src := j.r.p.source(t.source.Name)
+	if old == "" || len(src.Important) == 0 && len(src.Ignore) == 0 {
+		return true, nil
+	}
+	paths, known, err := t.git.touched(ctx, t.repo, old, t.source.Revision)
+	if err != nil || !known {
+		return !known, err
+	}
+	return slices.ContainsFunc(paths, func(p string) bool {
+		return (len(src.Important) == 0 || matchAny(src.Important, p)) && !matchAny(src.Ignore, p)
+	}), nil
+}
+
+// begin takes a number and writes down that the build runs.
+func (j *job) begin(ctx context.Context, was *record.Build, reason, cookie string) error {
+	s := j.r.p.state
+	for _, t := range j.trees {
+		var err error
+		if was == nil || revisionOf(was, t.source.Name) == "" {
+			continue
+		}
+		if t.changes, err = t.git.changes(ctx, t.repo, t.source.Name, revisionOf(was, t.source.Name), t.source.Revision); err != nil {
+			return err
+		}
+	}
+	n, err := s.reserve(j.cell.Name)
+	if err != nil {
+		return err
+	}
+	j.dir = s.build(j.cell.Name, n)
+	host, _ := os.Hostname() // "" says as much
+	j.build = &record.Build{Schema: record.BuildSchema, Project: j.r.p.cfg.Project.Name, Builder: j.cell.Name, Number: n,
+		Status: record.BuildInterrupted, Reason: reason, Started: time.Now().UTC().Truncate(time.Millisecond),
+		Relkit: record.BuildRelkit{Version: j.r.opt.Version}, Matrix: j.cell.Axes, Set: j.r.opt.Set,
+		Sources: []record.BuildSource{}, Changes: []record.BuildChange{}, Steps: []record.BuildStep{}, Artifacts: []record.BuildArtifact{},
+		Worker: record.BuildWorker{Name: j.cell.Worker.Name, Kind: "local", Host: host, OS: runtime.GOOS, Arch: runtime.GOARCH, Slots: j.cell.Slots}}
+	if err := j.describe(); err != nil {
+		return err
+	}
+	r := running{Started: j.build.Started, Reason: reason, Cookie: cookie, PID: os.Getpid(), Partial: j.build}
+	if err := s.start(j.cell.Name, n, r); err != nil {
+		return err
+	}
+	return os.Mkdir(filepath.Join(j.dir, logDir), 0o755)
+}
+
+// describe fills in what the sources say: times, changes, version, substitutions.
+func (j *job) describe() error {
+	b := j.build
+	vars := buildVars{number: b.Number, set: b.Set}
+	for i, t := range j.trees {
+		b.Sources = append(b.Sources, t.source)
+		b.Changes = append(b.Changes, t.changes...)
+		b.SourceDateEpoch = max(b.SourceDateEpoch, t.source.Time.Unix())
+		if i == 0 {
+			vars.count, vars.revision, vars.branch = t.source.Count, t.source.Revision, t.source.Branch
+		}
+	}
+	if len(j.trees) == 0 {
+		b.SourceDateEpoch = b.Started.Unix()
+	}
+	if len(b.Changes) > maxChanges {
+		b.Changes = b.Changes[:maxChanges]
+	}
+	var err error
+	if b.Version, err = substitute(j.r.p.cfg.Project.Version, j.r.p.vars(j.cell, vars)); err != nil {
+		return err
+	}
+	vars.version = b.Version
+	j.vars = j.r.p.vars(j.cell, vars)
+	return nil
+}
+
+// work checks out, runs the steps and collects what they made.
+func (j *job) work(ctx context.Context) (failed string, err error) {
+	work := j.r.p.state.work(j.cell.Name)
+	tmp, err := freshTemp(work)
+	if err != nil {
+		return "", err
+	}
+	j.cwd = filepath.Join(work, ".empty")
+	if len(j.trees) > 0 {
+		j.cwd = j.trees[0].dir
+	} else if err := os.MkdirAll(j.cwd, 0o755); err != nil {
+		return "", err
+	}
+	for _, t := range j.trees {
+		j.r.opt.Log.Info(fmt.Sprintf("%s checking out %s %s", j.label(), t.source.Name, t.source.Revision[:12]))
+		if err := t.checkOut(ctx); err != nil {
+			return "", err
+		}
+	}
+	j.env = j.r.stepEnv(j.cell, j.build, j.trees, tmp)
+	for k, v := range j.cell.builder.Env {
+		if j.env[k], err = substitute(v, j.vars); err != nil {
+			return "", err
+		}
+	}
+	if failed, err = j.steps(ctx); failed != "" || err != nil {
+		return failed, err
+	}
+	return j.collectArtifacts(ctx)
+}
+
+// end writes the record.
+func (j *job) end(ctx context.Context, failed string, err error) error {
+	b := j.build
+	switch {
+	case err != nil && errors.Is(err, context.Canceled):
+		b.Status, b.Error = record.BuildInterrupted, err.Error()
+	case err != nil:
+		b.Status, b.Error = record.BuildError, err.Error()
+	case failed != "":
+		b.Status, b.Error = record.BuildFailed, failed
+	default:
+		b.Status = record.BuildSuccess
+	}
+	terr := j.saveTests()
+	b.Finished = time.Now().UTC().Truncate(time.Millisecond)
+	b.DurationSeconds = seconds(b.Finished.Sub(b.Started))
+	ferr := j.r.p.state.finish(b)
+	j.r.opt.Log.Info(fmt.Sprintf("%s %s after %.1f s%s", j.label(), b.Status, b.DurationSeconds, j.testSummary()))
+	if err != nil {
+		err = fmt.Errorf("build %s/%d: %w", b.Builder, b.Number, err)
+	}
+	return errors.Join(err, terr, ferr)
+}
+
+func (j *job) testSummary() string {
+	t := j.build.Tests
+	if t == nil {
+		return ""
+	}
+	text := fmt.Sprintf(", %d tests, %d failed, %d skipped", t.Total, t.Failed+t.Errored, t.Skipped)
+	if n := len(t.NewlyFailing); n > 0 {
+		text += ", newly failing: " + strings.Join(t.NewlyFailing[:min(n, 5)], ", ")
+	}
+	return text
+}

@@ -1,0 +1,122 @@
+package build
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/relkit/relkit/pkg/failure"
+)
+
+func logLines(r io.Reader, line func(LogLine) error) error {
+	b := bufio.NewReaderSize(r, 2*maxLogLine)
+	for {
+		raw, err := b.ReadBytes('\n')
+		if len(raw) > 0 {
+			if lerr := line(parseLogLine(raw)); lerr != nil {
+				return lerr
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil
+		case err != nil:
+			return fmt.Errorf("reading the log: %w", err)
+		}
+	}
+}
+
+var streamNames = map[byte]string{logOutput: "stdout", logError: "stderr", logRelkit: "relkit"}
+
+// parseLogLine takes a line apart; one that is not in the form of a log is text.
+func parseLogLine(raw []byte) LogLine {
+	l := LogLine{Raw: raw, Text: bytes.TrimSuffix(raw, []byte("\n")), Stream: streamNames[logOutput]}
+	at, rest, ok := bytes.Cut(bytes.TrimLeft(l.Text, " "), []byte(" "))
+	if !ok || len(rest) < 2 || rest[1] != ' ' || streamNames[rest[0]] == "" {
+		return l
+	}
+	if _, err := strconv.ParseFloat(string(at), 64); err != nil {
+		return l
+	}
+	l.Seconds, l.Stream, l.Text = string(at), streamNames[rest[0]], rest[2:]
+	return l
+}
+
+// StepLog is the log of one step of a build.
+type StepLog struct {
+	Builder string
+	Number  int
+	Step    string
+	path    string
+}
+
+// Lines passes on the log's lines.
+func (l *StepLog) Lines(line func(LogLine) error) error {
+	f, err := os.Open(l.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return readLog(f, line)
+}
+
+// Logs finds the logs that BUILDER/N[/STEP] names, in the order of the steps.
+// N may be "last" and "last-good"; a build that runs has logs too.
+func (p *Project) Logs(ref string) ([]StepLog, error) {
+	parts := strings.Split(ref, "/")
+	if len(parts) != 2 && len(parts) != 3 || parts[0] == "" || parts[1] == "" {
+		return nil, failure.Errorf(failure.Usage, "bad build %q, want BUILDER/N[/STEP]", ref)
+	}
+	n, err := p.number(parts[0], parts[1])
+	if err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(p.state.build(parts[0], n), logDir)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("reading the logs: %w", err)
+	}
+	var logs []StepLog
+	for _, e := range entries {
+		_, step, _ := strings.Cut(strings.TrimSuffix(e.Name(), logExt), "-")
+		if strings.HasSuffix(e.Name(), logExt) && (len(parts) == 2 || step == parts[2]) {
+			logs = append(logs, StepLog{parts[0], n, step, filepath.Join(dir, e.Name())})
+		}
+	}
+	if len(logs) == 0 {
+		return nil, failure.Errorf(failure.Usage, "there is no log %q", ref)
+	}
+	return logs, nil
+}
+
+// number reads N of BUILDER/N.
+func (p *Project) number(builder, text string) (int, error) {
+	if strings.HasPrefix(builder, ".") {
+		return 0, failure.Errorf(failure.Usage, "bad builder %q", builder)
+	}
+	dir := filepath.Join(p.state.builder(builder), text)
+	if text == lastLink || text == goodLink {
+		target, err := os.Readlink(dir)
+		if err != nil {
+			return 0, failure.Errorf(failure.Usage, "builder %q has no build %q", builder, text)
+		}
+		text = target
+	}
+	numbers, err := p.state.numbers(builder)
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || !slices.Contains(numbers, n) {
+		return 0, failure.Errorf(failure.Usage, "builder %q has no build %q", builder, text)
+	}
+	return n, nil
+}

@@ -1,0 +1,87 @@
+package build
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/relkit/relkit/pkg/format/record"
+	"github.com/relkit/relkit/pkg/sys/process"
+)
+
+// recover puts in order what a run of this builder left that was killed: its
+// processes are ended, its build is recorded as interrupted (or, where the
+// record was written already, finished). The builder's lock is held. It answers
+// the number of the build, 0 where there was nothing to do.
+func (r *runner) recover(name string) (int, error) {
+	s := r.p.state
+	numbers, err := s.numbers(name)
+	if err != nil || len(numbers) == 0 {
+		return 0, err
+	}
+	// Every run recovers first, so only the newest can be unfinished.
+	n := numbers[len(numbers)-1]
+	dir := s.build(name, n)
+	data, err := os.ReadFile(filepath.Join(dir, runningFile))
+	isRunning := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	var was running
+	if isRunning && json.Unmarshal(data, &was) == nil && was.Cookie != "" {
+		if _, err := process.Sweep(was.Cookie); err != nil {
+			return 0, err
+		}
+	}
+	b, err := s.load(name, n)
+	switch {
+	case !isRunning && !errors.Is(err, fs.ErrNotExist):
+		return 0, nil // all in order; a record of another version of relkit is none of ours to judge
+	case err == nil:
+		if err := s.appendHistory(b.Event()); err != nil {
+			return 0, err
+		}
+		return n, s.settle(b)
+	case !errors.Is(err, fs.ErrNotExist):
+		return 0, err
+	}
+	if !isRunning { // killed right after its number was taken: make finish's last part work
+		info, err := os.Stat(dir)
+		if err != nil {
+			return 0, err
+		}
+		was.Started = info.ModTime()
+		if err := s.start(name, n, was); err != nil {
+			return 0, err
+		}
+	}
+	return n, s.finish(r.interrupted(name, n, was))
+}
+
+// interrupted is the record of a build that did not get to write its own.
+func (r *runner) interrupted(name string, n int, was running) *record.Build {
+	b := was.Partial
+	if b == nil {
+		b = &record.Build{Project: r.p.cfg.Project.Name, Reason: was.Reason, Relkit: record.BuildRelkit{Version: r.opt.Version}}
+	}
+	b.Schema, b.Builder, b.Number = record.BuildSchema, name, n
+	b.Status, b.Error = record.BuildInterrupted, "relkit was killed"
+	if was.PID > 0 {
+		b.Error = fmt.Sprintf("relkit (process %d) was killed", was.PID)
+	}
+	b.Started = was.Started.UTC()
+	// The newest change to a log is the last that is known of it.
+	b.Finished = b.Started
+	logs, err := os.ReadDir(filepath.Join(r.p.state.build(name, n), logDir))
+	for _, e := range logs {
+		if info, ierr := e.Info(); err == nil && ierr == nil && info.ModTime().After(b.Finished) {
+			b.Finished = info.ModTime().UTC().Truncate(time.Millisecond)
+		}
+	}
+	b.DurationSeconds = b.Finished.Sub(b.Started).Seconds()
+	return b
+}

@@ -1,0 +1,324 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/relkit/relkit/pkg/config"
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/manifest"
+	"github.com/relkit/relkit/pkg/format/record"
+	"github.com/relkit/relkit/pkg/sys/process"
+)
+
+// Options of a run; the zero value builds once what is asked for.
+type Options struct {
+	// IfChanged builds only what has an important change since its previous build.
+	IfChanged bool
+	// Force builds even what IfChanged would not.
+	Force bool
+	// Rev and Branch replace what is built of each builder's first source.
+	Rev, Branch string
+	// Set adds substitutions and environment variables.
+	Set map[string]string
+	// Clean builds in trees that hold nothing of earlier builds.
+	Clean bool
+	// KeepGoing builds the others after one has failed.
+	KeepGoing bool
+	// Jobs is how many builds run at a time; 0 is as many as the worker has slots.
+	Jobs int
+	// Version is relkit's own.
+	Version string
+	// LookupEnv is the caller's environment; nil is os.LookupEnv.
+	LookupEnv func(string) (string, bool)
+	// Log gets notes; nil drops them.
+	Log *slog.Logger
+	// Show gets lines of the steps' output: the last ones of a step that failed,
+	// with Verbose all as they come. Label says whose. Nil drops them.
+	Show    func(label, line string)
+	Verbose bool
+	// Done hears of each build that has ended, with its folder, one at a time.
+	Done func(b *record.Build, dir string) error
+}
+
+// runner is one call of Run.
+type runner struct {
+	p   *Project
+	opt Options
+
+	mu    sync.Mutex // guards what follows, and the calls of Show and Done
+	heads map[string]*headOf
+	err   error // of Done
+}
+
+// headOf is the head of a branch, asked for once a run so that all builders
+// build the same.
+type headOf struct {
+	once             sync.Once
+	revision, branch string
+	err              error
+}
+
+var setName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
+
+func (p *Project) newRunner(cells []Cell, opt Options) (*runner, error) {
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.LookupEnv == nil {
+		opt.LookupEnv = os.LookupEnv
+	}
+	for k := range opt.Set {
+		if !setName.MatchString(k) || slices.Contains(config.Placeholders, k) {
+			return nil, failure.Errorf(failure.Usage, "bad name %q for a value: want letters, digits, \".\", \"_\" and \"-\", and none of %s", k, strings.Join(config.Placeholders, " "))
+		}
+	}
+	for i := range cells {
+		c := &cells[i]
+		if err := p.checkSubstitutions(c, opt.Set); err != nil {
+			return nil, err
+		}
+		for k := range opt.Set {
+			if _, clash := c.Axes[k]; clash {
+				return nil, failure.Errorf(failure.Usage, "the value %q has the name of an axis of builder %q", k, c.builder.Name)
+			}
+		}
+		if (opt.Rev != "" || opt.Branch != "") && len(c.builder.Sources) == 0 {
+			return nil, failure.Errorf(failure.Usage, "builder %q has no source to take a revision of", c.builder.Name)
+		}
+		for _, name := range c.builder.Sources {
+			if i := p.sourceIndex(name); opt.IfChanged && p.cfg.Sources[i].Stable > 0 {
+				return nil, p.cfg.ErrorAt([]any{"source", i, "stable"}, "source %q: stable is not supported by this version", name)
+			}
+		}
+	}
+	return &runner{p: p, opt: opt, heads: map[string]*headOf{}}, nil
+}
+
+func (p *Project) sourceIndex(name string) int {
+	return slices.IndexFunc(p.cfg.Sources, func(s config.Source) bool { return s.Name == name })
+}
+
+func (p *Project) source(name string) config.Source { return p.cfg.Sources[p.sourceIndex(name)] }
+
+// Run builds cells, several at a time. It answers an error of kind failure.No
+// where a build failed, failure.Busy where another relkit builds one of the
+// cells, and failure.Failed where the infrastructure did; that one first.
+func (p *Project) Run(ctx context.Context, cells []Cell, opt Options) error {
+	r, err := p.newRunner(cells, opt)
+	if err != nil {
+		return err
+	}
+	together := share(cells, opt.Jobs)
+	outcomes := make([]outcome, len(cells))
+	var g errgroup.Group
+	g.SetLimit(together)
+	var stop bool // guarded by r.mu
+	for i := range cells {
+		g.Go(func() error {
+			r.mu.Lock()
+			skip := stop || ctx.Err() != nil
+			r.mu.Unlock()
+			if skip {
+				outcomes[i].err = context.Cause(ctx)
+				return nil
+			}
+			o := r.run(ctx, &cells[i])
+			outcomes[i] = o
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if o.build != nil && o.build.Status != record.BuildSuccess || o.err != nil {
+				stop = stop || !opt.KeepGoing
+			}
+			if o.build != nil && opt.Done != nil && r.err == nil {
+				if r.err = opt.Done(o.build, p.state.build(o.build.Builder, o.build.Number)); r.err != nil {
+					stop = true
+				}
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // outcomes holds the errors
+	if r.err != nil {
+		return r.err
+	}
+	return p.verdict(ctx, outcomes)
+}
+
+// share decides how many cells are built at a time and divides the slots of
+// the workers among them.
+func share(cells []Cell, jobs int) int {
+	slots := 1
+	for _, c := range cells {
+		slots = max(slots, c.Worker.Slots)
+	}
+	together := min(slots, len(cells))
+	if jobs > 0 {
+		together = min(together, jobs)
+	}
+	together = max(together, 1)
+	for i := range cells {
+		cells[i].Slots = max(1, cells[i].Worker.Slots/together)
+	}
+	return together
+}
+
+// verdict makes one error of many outcomes.
+func (p *Project) verdict(ctx context.Context, outcomes []outcome) error {
+	var errs []error
+	var failed []string
+	var last *record.Build
+	for _, o := range outcomes {
+		switch {
+		case o.err != nil:
+			errs = append(errs, o.err)
+		case o.build != nil && o.build.Status == record.BuildFailed:
+			last = o.build
+			failed = append(failed, fmt.Sprintf("build %s/%d failed: %s", last.Builder, last.Number, last.Error))
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	// The infrastructure first: with it down, nothing else is the whole answer.
+	kind := failure.No
+	if len(failed) == 0 && len(errs) > 0 {
+		kind = failure.Of(errs[0])
+	}
+	for _, err := range errs {
+		if failure.Of(err) == failure.Failed {
+			kind = failure.Failed
+		}
+		failed = append(failed, err.Error())
+	}
+	switch {
+	case len(errs) == 1 && len(failed) == 1:
+		return errs[0]
+	case len(failed) == 0:
+		return nil
+	}
+	err := failure.As(kind, errors.New(strings.Join(failed, "\n")))
+	if last != nil {
+		err = failure.WithHint(err, "relkit build --log %s/%d", last.Builder, last.Number)
+	}
+	return err
+}
+
+// head asks for the head of a branch, once a run.
+func (r *runner) head(ctx context.Context, g *git, branch string) (*headOf, error) {
+	r.mu.Lock()
+	key := g.url + "\x00" + branch
+	h := r.heads[key]
+	if h == nil {
+		h = &headOf{}
+		r.heads[key] = h
+	}
+	r.mu.Unlock()
+	h.once.Do(func() { h.revision, h.branch, h.err = g.head(ctx, branch) })
+	return h, h.err
+}
+
+// Poll asks for the revisions that would be built and notes them in the cells;
+// with IfChanged it answers only those that would be.
+func (p *Project) Poll(ctx context.Context, cells []Cell, opt Options) (_ []Cell, err error) {
+	r, err := p.newRunner(cells, opt)
+	if err != nil {
+		return nil, err
+	}
+	sup, err := process.Start(nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, sup.Close()) }()
+	var out []Cell
+	for _, c := range cells {
+		was, err := p.state.previous(c.Name, 0)
+		if err != nil {
+			return nil, err
+		}
+		changed := was == nil
+		c.Revisions = map[string]string{}
+		for i, name := range c.builder.Sources {
+			src := p.source(name)
+			branch := src.Branch
+			if i == 0 && opt.Branch != "" {
+				branch = opt.Branch
+			}
+			h, err := r.head(ctx, &git{&tool{sup, r.toolEnv()}, p.sourceURL(src.URL)}, branch)
+			if err != nil {
+				return nil, fmt.Errorf("source %q: %w", name, err)
+			}
+			c.Revisions[name] = h.revision
+			if i == 0 && opt.Rev != "" {
+				c.Revisions[name] = opt.Rev
+			}
+			changed = changed || revisionOf(was, name) != c.Revisions[name]
+		}
+		if changed || opt.Force || !opt.IfChanged {
+			out = append(out, c)
+		}
+	}
+	share(out, opt.Jobs)
+	return out, nil
+}
+
+// show passes lines of output on.
+func (r *runner) show(label string, lines [][]byte) {
+	if r.opt.Show == nil || r.opt.Verbose {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, l := range lines {
+		r.opt.Show(label, string(l))
+	}
+}
+
+// live is what a step's log passes lines to as they come; nil for nothing.
+func (j *job) live(step string) func([]byte) {
+	if !j.r.opt.Verbose || j.r.opt.Show == nil {
+		return nil
+	}
+	label := j.label() + " " + step
+	return func(line []byte) {
+		j.r.mu.Lock()
+		defer j.r.mu.Unlock()
+		j.r.opt.Show(label, string(line))
+	}
+}
+
+// redact takes a password out of a URL: records are read by many.
+func redact(text string) string {
+	u, err := url.Parse(text)
+	if err != nil || u.User == nil {
+		return text
+	}
+	if _, has := u.User.Password(); !has {
+		return text
+	}
+	return u.Redacted()
+}
+
+// Artifacts lists the paths of a build's artifacts, as they are on disk.
+func Artifacts(b *record.Build, dir string) ([]string, error) {
+	var list []string
+	for _, a := range b.Artifacts {
+		name, err := manifest.Unescape(a.Path)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, filepath.Join(dir, name))
+	}
+	return list, nil
+}

@@ -1,0 +1,226 @@
+package build
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/relkit/relkit/pkg/format/record"
+	"github.com/relkit/relkit/pkg/sys/fsys"
+)
+
+// The names in a state folder, and in the folder of a build.
+const (
+	buildsDir    = "builds"
+	locksDir     = "locks"
+	workDir      = "work"
+	historyFile  = "history.jsonl"
+	recordFile   = "build.json"
+	testsFile    = "tests.json"
+	sumsFile     = "SHA256SUMS"
+	logDir       = "log"
+	artifactsDir = "artifacts"
+	// runningFile is there from the beginning of a build until its line of
+	// history is written: what the next run has to put in order.
+	runningFile = ".running.json"
+	lastLink    = "last"
+	goodLink    = "last-good"
+)
+
+// state is a state folder.
+type state struct{ dir string }
+
+// running is runningFile.
+type running struct {
+	Started time.Time `json:"started"`
+	Reason  string    `json:"reason"`
+	// Cookie finds what the build's supervisor may have left.
+	Cookie  string        `json:"cookie"`
+	PID     int           `json:"pid"`
+	Partial *record.Build `json:"partial"`
+}
+
+func (s state) builder(name string) string { return filepath.Join(s.dir, buildsDir, name) }
+
+func (s state) build(name string, n int) string {
+	return filepath.Join(s.builder(name), numberName(n))
+}
+
+func numberName(n int) string { return fmt.Sprintf("%06d", n) }
+
+// work is a builder's folder for its work trees. A cell's name holds what makes
+// and shells take for their own; "+" and "-" are harmless, and as no name of a
+// builder holds a "+", no two cells share a folder.
+func (s state) work(name string) string {
+	name = strings.NewReplacer("[", "+", ",", "+", "=", "-", "]", "").Replace(name)
+	return filepath.Join(s.dir, workDir, name)
+}
+
+// prepare makes the folders that a builder needs.
+func (s state) prepare(name string) error {
+	for _, dir := range []string{s.builder(name), s.work(name), filepath.Join(s.dir, locksDir)} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("preparing the state: %w", err)
+		}
+	}
+	// The state may stand in a work tree that is somebody's repository.
+	ignore := filepath.Join(s.dir, ".gitignore")
+	if _, err := os.Lstat(ignore); errors.Is(err, fs.ErrNotExist) {
+		return writeWhole(ignore, []byte("*\n"))
+	}
+	return nil
+}
+
+func (s state) lockFile(name string) string { return filepath.Join(s.dir, locksDir, name+".lock") }
+
+// numbers lists a builder's builds, ascending; none where it never built.
+func (s state) numbers(name string) ([]int, error) {
+	entries, err := os.ReadDir(s.builder(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var out []int
+	for _, e := range entries {
+		if n, err := strconv.Atoi(e.Name()); err == nil && n > 0 && e.IsDir() && e.Name() == numberName(n) {
+			out = append(out, n)
+		}
+	}
+	return out, err
+}
+
+// reserve takes the next number: making the folder is what decides.
+func (s state) reserve(name string) (int, error) {
+	numbers, err := s.numbers(name)
+	if err != nil {
+		return 0, fmt.Errorf("taking a build number: %w", err)
+	}
+	n := 1
+	if len(numbers) > 0 {
+		n = numbers[len(numbers)-1] + 1
+	}
+	for ; ; n++ {
+		err := os.Mkdir(s.build(name, n), 0o755)
+		if !errors.Is(err, fs.ErrExist) {
+			return n, err
+		}
+	}
+}
+
+// load reads a build's record.
+func (s state) load(name string, n int) (*record.Build, error) {
+	data, err := os.ReadFile(filepath.Join(s.build(name, n), recordFile))
+	if err != nil {
+		return nil, err
+	}
+	b, err := record.DecodeBuild(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s/%d: %w", name, n, err)
+	}
+	return b, nil
+}
+
+// previous is the newest build before number n that came to an answer: success
+// or failed; nil where there is none.
+func (s state) previous(name string, n int) (*record.Build, error) {
+	numbers, err := s.numbers(name)
+	if err != nil {
+		return nil, err
+	}
+	for i := len(numbers) - 1; i >= 0; i-- {
+		if n > 0 && numbers[i] >= n {
+			continue
+		}
+		b, err := s.load(name, numbers[i])
+		if err != nil {
+			continue // not there, or of another version of relkit: no answer to compare with
+		}
+		if b.Status == record.BuildSuccess || b.Status == record.BuildFailed {
+			return b, nil
+		}
+	}
+	return nil, nil
+}
+
+// link makes builds/NAME/LINK lead to build n.
+func (s state) link(name, link string, n int) error {
+	temp := filepath.Join(s.builder(name), "."+link+".new")
+	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Symlink(numberName(n), temp); err != nil {
+		return err
+	}
+	return os.Rename(temp, filepath.Join(s.builder(name), link))
+}
+
+// start writes runningFile.
+func (s state) start(name string, n int, r running) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	return writeWhole(filepath.Join(s.build(name, n), runningFile), append(b, '\n'))
+}
+
+// finish makes a build's record durable, writes its line of history and moves
+// the links. Each part can be repeated, so that a run which was killed in
+// between is finished by the next.
+func (s state) finish(b *record.Build) error {
+	dir := s.build(b.Builder, b.Number)
+	data, err := b.Encode()
+	if err != nil {
+		return err
+	}
+	if err := syncTree(dir); err != nil {
+		return fmt.Errorf("writing %s/%d: %w", b.Builder, b.Number, err)
+	}
+	if err := writeWhole(filepath.Join(dir, recordFile), data); err != nil {
+		return fmt.Errorf("writing %s/%d: %w", b.Builder, b.Number, err)
+	}
+	if err := s.appendHistory(b.Event()); err != nil {
+		return err
+	}
+	return s.settle(b)
+}
+
+// settle moves the links and ends the build.
+func (s state) settle(b *record.Build) error {
+	if err := s.link(b.Builder, lastLink, b.Number); err != nil {
+		return err
+	}
+	if b.Status == record.BuildSuccess {
+		if err := s.link(b.Builder, goodLink, b.Number); err != nil {
+			return err
+		}
+	}
+	return os.Remove(filepath.Join(s.build(b.Builder, b.Number), runningFile))
+}
+
+// syncTree is syncfs(2) of the file system that holds dir.
+func syncTree(dir string) error {
+	f, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Syncfs(int(f.Fd()))
+}
+
+func writeWhole(path string, data []byte) error {
+	a, err := fsys.NewAtomic(path, 0o644)
+	if err != nil {
+		return err
+	}
+	if _, err := a.Write(data); err != nil {
+		return errors.Join(err, a.Abort())
+	}
+	return a.Commit()
+}

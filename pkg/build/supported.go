@@ -1,0 +1,128 @@
+package build
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// supported refuses a cell that would need what this version cannot do, at the
+// key that asks for it: a key must not be passed over in silence.
+func (p *Project) supported(c *Cell) error {
+	b := c.builder
+	no := func(path []any, format string, args ...any) error {
+		return p.cfg.ErrorAt(path, format+" not supported by this version", args...)
+	}
+	at := func(key ...any) []any { return append([]any{"builder", c.index}, key...) }
+	for i, w := range p.cfg.Workers {
+		if w.Name != c.Worker.Name {
+			continue
+		}
+		switch {
+		case w.SSH != "":
+			return no([]any{"worker", i, "ssh"}, "worker %q: ssh workers are", w.Name)
+		case w.OpenSSH != "":
+			return no([]any{"worker", i, "openssh"}, "worker %q: openssh workers are", w.Name)
+		case w.Slurm != nil:
+			return no([]any{"worker", i, "slurm"}, "worker %q: Slurm workers are", w.Name)
+		case len(w.Up) > 0 || len(w.Down) > 0:
+			return no([]any{"worker", i}, "worker %q: up and down commands are", w.Name)
+		case w.Dir != "":
+			return no([]any{"worker", i, "dir"}, "worker %q: dir for a local worker is", w.Name)
+		}
+	}
+	for i, s := range p.cfg.Sources {
+		if slices.Contains(b.Sources, s.Name) && s.VCS != "git" {
+			return no([]any{"source", i, "vcs"}, "source %q: vcs %q is", s.Name, s.VCS)
+		}
+	}
+	for i, n := range p.cfg.Notify {
+		if len(n.Builders) == 0 || slices.Contains(n.Builders, b.Name) || slices.Contains(n.Builders, "*") {
+			return no([]any{"notify", i}, "notify is")
+		}
+	}
+	for _, k := range []struct {
+		key   []any
+		given bool
+		what  string
+	}{
+		{at("needs"), len(b.Needs) > 0, "needs is"},
+		{at("locks"), len(b.Locks) > 0, "locks are"},
+		{at("network"), b.Network != nil && !*b.Network, "network = false is"},
+		{at("cache"), b.Cache != "", "cache presets are"},
+		{at("limits", "mem"), b.Limits.Mem > 0, "limits.mem is"},
+		{at("artifacts", "sbom"), len(b.Artifacts.SBOM) > 0, "SBOMs are"},
+		{at("artifacts", "provenance"), b.Artifacts.Provenance, "provenance is"},
+		{at("repro"), b.Repro != nil, "repro is"},
+	} {
+		if k.given {
+			return no(k.key, "builder %q: %s", b.Name, k.what)
+		}
+	}
+	return p.supportedSteps(c, no, at)
+}
+
+func (p *Project) supportedSteps(c *Cell, no func([]any, string, ...any) error, at func(...any) []any) error {
+	for n, s := range c.builder.Steps {
+		if s.Retry != nil {
+			return no(at("step", n, "retry"), "step %q: retry is", s.Name)
+		}
+		if s.Flaky != "" {
+			return no(at("step", n, "flaky"), "step %q: flaky is", s.Name)
+		}
+		for k, t := range s.Tests {
+			if format, glob, _ := strings.Cut(t, ":"); format != "junit" || glob == "-" {
+				return no(at("step", n, "tests", k), "step %q: test results %q are", s.Name, t)
+			}
+		}
+	}
+	return nil
+}
+
+// checkSubstitutions finds names in braces that stand for nothing; set holds
+// what --set gives.
+func (p *Project) checkSubstitutions(c *Cell, set map[string]string) error {
+	vars := p.vars(c, buildVars{set: set})
+	check := func(text string, path ...any) error {
+		if _, err := substitute(text, vars); err != nil {
+			return p.cfg.ErrorAt(path, "%v", err)
+		}
+		return nil
+	}
+	if err := check(p.cfg.Project.Version, "project", "version"); err != nil {
+		return err
+	}
+	b := c.builder
+	checkEnv := func(env map[string]string, path ...any) error {
+		for _, k := range slices.Sorted(maps.Keys(env)) {
+			if err := check(env[k], append(slices.Clone(path), k)...); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := checkEnv(b.Env, "builder", c.index, "env"); err != nil {
+		return err
+	}
+	for n, s := range b.Steps {
+		if err := checkEnv(s.Env, "builder", c.index, "step", n, "env"); err != nil {
+			return err
+		}
+		for k, arg := range s.Run {
+			if err := check(arg, "builder", c.index, "step", n, "run", k); err != nil {
+				return err
+			}
+		}
+		for k, t := range s.Tests {
+			if err := check(t, "builder", c.index, "step", n, "tests", k); err != nil {
+				return err
+			}
+		}
+	}
+	for k, path := range b.Artifacts.Paths {
+		if err := check(path, "builder", c.index, "artifacts", "paths", k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
