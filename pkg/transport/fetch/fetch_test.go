@@ -308,3 +308,26 @@ func TestBytes(t *testing.T) {
 		t.Errorf("Bytes over the limit = %v", err)
 	}
 }
+
+func TestSmall(t *testing.T) {
+	b := []byte("document")
+	for name, c := range map[string]struct {
+		handlers []http.HandlerFunc
+		limit    int64
+		want     string
+	}{
+		"good":       {[]http.HandlerFunc{answer(503), whole(b)}, 8, ""},
+		"too long":   {[]http.HandlerFunc{whole(b)}, 7, "at most 7"},
+		"other":      {[]http.HandlerFunc{whole([]byte("DOCUMENT"))}, 8, "not the blob"},
+		"other size": {[]http.HandlerFunc{whole([]byte("documents"))}, 8, "it has 9 bytes, want 8"},
+	} {
+		url, _ := serve(t, c.handlers...)
+		got, err := Small(t.Context(), HTTP(http.DefaultClient, url, "", 8), wantOf(b), c.limit, quick)
+		switch {
+		case c.want == "" && (err != nil || string(got) != "document"):
+			t.Errorf("%s: Small = %q, %v", name, got, err)
+		case c.want != "" && (failure.Of(err) != failure.Untrusted || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: Small = %v, want an untrusted error with %q", name, err, c.want)
+		}
+	}
+}

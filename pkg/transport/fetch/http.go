@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/digest"
 )
 
 // Transport is an HTTP transport in which nothing takes for ever but the body,
@@ -150,4 +151,28 @@ func Bytes(ctx context.Context, do func(ctx context.Context) (*http.Response, er
 		return err
 	})
 	return b, header, err
+}
+
+// Small reads all of a blob that is no longer than limit bytes, and verifies it.
+func Small(ctx context.Context, source Source, want Blob, limit int64, opt Options) ([]byte, error) {
+	if want.Size < 0 || want.Size > limit {
+		return nil, failure.Errorf(failure.Untrusted, "blob %s is said to have %d bytes: at most %d", want.Digest, want.Size, limit)
+	}
+	var b []byte
+	err := Retry(ctx, opt, func(ctx context.Context) error {
+		body, start, err := source(ctx, 0)
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		if start != 0 {
+			return fmt.Errorf("asked for bytes from 0, got them from %d", start)
+		}
+		b, err = io.ReadAll(io.LimitReader(body, want.Size+1))
+		if err == nil && (int64(len(b)) != want.Size || digest.Of(b) != want.Digest) {
+			err = failure.Errorf(failure.Untrusted, "it is not the blob %s of %d bytes", want.Digest, want.Size)
+		}
+		return err
+	})
+	return b, err
 }
