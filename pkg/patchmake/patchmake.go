@@ -37,10 +37,13 @@ type Progress interface {
 
 // Options say what to make. New, Create, Created and Log must be set.
 type Options struct {
-	// Old and New are folders, or folders of builds. Old is "" for a full patch.
+	// Old and New are folders, folders of builds, or stored images NAME:VERSION.
+	// Old is "" for a full patch.
 	Old, New string
-	Meta     Meta
-	Product  Product
+	// Store is where images are stored.
+	Store   string
+	Meta    Meta
+	Product Product
 	// Include are globs of paths that may carry a private key or a machine id.
 	Include []string
 	// Signer signs the patch as Role; nil for an unsigned patch.
@@ -79,7 +82,7 @@ type maker struct {
 	*Options
 	old, new *side
 	scope    *scope
-	scratch  string
+	scratch  *scratch
 	layout   *layout
 	spool    *os.File
 	payload  *patch.Payload
@@ -107,7 +110,7 @@ func Make(ctx context.Context, o Options) (made *Made, err error) {
 	if err := h.CheckMeta(); err != nil {
 		return nil, failure.As(failure.Usage, err)
 	}
-	if err := m.makeScratch(h.ID); err != nil {
+	if err := m.makeScratch(); err != nil {
 		return nil, err
 	}
 	config, err := glob.ParseSet(h.ConfigFiles)
@@ -143,11 +146,11 @@ func (m *maker) read(ctx context.Context) (err error) {
 	}
 	note := func(path, why string) { m.Log.Warn("left out", "path", path, "why", why) }
 	if m.Old != "" {
-		if m.old, err = openSide(m.Old, "from"); err != nil {
+		if m.old, err = openSide(m.Old, "from", m.Store); err != nil {
 			return err
 		}
 	}
-	if m.new, err = openSide(m.New, "to"); err != nil {
+	if m.new, err = openSide(m.New, "to", m.Store); err != nil {
 		return err
 	}
 	m.Progress.Start(0, "reading the trees")
@@ -156,7 +159,7 @@ func (m *maker) read(ctx context.Context) (err error) {
 		if s == nil {
 			continue
 		}
-		if err := s.capture(ctx, m.scope, m.Jobs, note); err != nil {
+		if err := s.read(ctx, m.scope, m.Jobs, note); err != nil {
 			return err
 		}
 	}
@@ -226,7 +229,7 @@ func orElse(s *string, other string) {
 
 // pack fills the payload.
 func (m *maker) pack(ctx context.Context) (err error) {
-	if m.spool, err = os.CreateTemp(m.scratch, "payload-"); err != nil {
+	if m.spool, err = os.CreateTemp(m.scratch.dir, "payload-"); err != nil {
 		return err
 	}
 	m.payload = patch.NewPayload(m.spool)
@@ -293,7 +296,7 @@ func (c *counter) Write(b []byte) (int, error) {
 }
 
 // makeScratch makes the folder for temporary files, never inside a tree.
-func (m *maker) makeScratch(id string) (err error) {
+func (m *maker) makeScratch() (err error) {
 	dir := m.Scratch
 	if dir == "" {
 		dir = "."
@@ -304,7 +307,7 @@ func (m *maker) makeScratch(id string) (err error) {
 	if within(dir, m.old, m.new) {
 		dir = os.TempDir()
 	}
-	m.scratch, err = os.MkdirTemp(dir, ".relkit-patch-make-"+id+"-")
+	m.scratch, err = makeScratch(dir)
 	return err
 }
 
@@ -315,25 +318,10 @@ func (m *maker) close() error {
 	if m.spool != nil {
 		m.spool.Close()
 	}
-	if m.scratch == "" {
+	if m.scratch == nil {
 		return nil
 	}
-	return removeAll(m.scratch)
-}
-
-// removeAll removes a folder with all that is in it, folders without the right
-// to write included.
-func removeAll(dir string) error {
-	if os.RemoveAll(dir) == nil {
-		return nil
-	}
-	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if d != nil && d.IsDir() {
-			return os.Chmod(path, 0o700)
-		}
-		return nil
-	})
-	return os.RemoveAll(dir)
+	return m.scratch.close()
 }
 
 type silent struct{}

@@ -56,8 +56,7 @@ func (m *maker) proveApplied(ctx context.Context, p *patch.Reader, entries *patc
 		return err
 	}
 	defer root.Close()
-	opts := m.scope.options(m.Jobs, nil)
-	if err := tree.Copy(ctx, filepath.Join(m.scratch, "tree"), m.old.dir, opts); err != nil {
+	if err := tree.Restore(ctx, root, tree.Source(m.old.root, list(m.old.entries)), tree.RestoreOptions{NoSync: true}); err != nil {
 		return fmt.Errorf("copying %q: %w", m.old.name, err)
 	}
 	stateDir, err := m.folder("state")
@@ -65,9 +64,6 @@ func (m *maker) proveApplied(ctx context.Context, p *patch.Reader, entries *patc
 		return err
 	}
 	defer stateDir.Close()
-	if err := m.same(ctx, root, m.old); err != nil {
-		return fmt.Errorf("after copying: %w", err)
-	}
 	t := transaction.Target{Root: root, State: state.New(stateDir), Now: func() time.Time { return m.Created }, Log: m.Log}
 	tx, err := m.apply(ctx, t, p, entries)
 	if err != nil {
@@ -109,7 +105,7 @@ func (m *maker) apply(ctx context.Context, t transaction.Target, p *patch.Reader
 
 // proveFull unpacks all content and restores the tree from the entries.
 func (m *maker) proveFull(ctx context.Context, p *patch.Reader, entries *patch.Entries) error {
-	content, err := os.Create(filepath.Join(m.scratch, "content"))
+	content, err := os.Create(filepath.Join(m.scratch.dir, "content"))
 	if err != nil {
 		return err
 	}
@@ -178,15 +174,6 @@ func (m *maker) same(ctx context.Context, root fsys.FS, want *side) error {
 
 // firstDifference names a place where two trees differ.
 func firstDifference(got, want []manifest.Entry) string {
-	list := func(all []manifest.Entry) tree.Entries {
-		return func(yield func(*manifest.Entry, error) bool) {
-			for i := range all {
-				if !yield(&all[i], nil) {
-					return
-				}
-			}
-		}
-	}
 	for d, err := range tree.Compare(list(want), list(got)) {
 		if err == nil {
 			return d.String()
@@ -195,9 +182,20 @@ func firstDifference(got, want []manifest.Entry) string {
 	return "hard links"
 }
 
+func list(all []manifest.Entry) tree.Entries {
+	return func(yield func(*manifest.Entry, error) bool) {
+		for i := range all {
+			e := all[i]
+			if !yield(&e, nil) {
+				return
+			}
+		}
+	}
+}
+
 // folder makes an empty folder in the scratch folder and opens it.
 func (m *maker) folder(name string) (fsys.FS, error) {
-	dir := filepath.Join(m.scratch, name)
+	dir := filepath.Join(m.scratch.dir, name)
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}

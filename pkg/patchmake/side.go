@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/relkit/relkit/pkg/config"
+	"github.com/relkit/relkit/pkg/engine/store"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/glob"
@@ -53,20 +54,22 @@ func (p *Product) scope() (*scope, error) {
 // skip leaves out what a walk need not even look at.
 func (s *scope) skip(path string, _ manifest.Kind) bool { return s.never.Covers(path) }
 
-// filter keeps what is managed and the folders above it. A hard-link group of
-// which one name is left is none any more; the groups are numbered again.
+// own are the places of relkit itself, which no patch touches.
+var own = []string{tree.Slots, tree.DefaultState}
+
+// filter keeps what is managed and the folders above it, less what is never to
+// be kept. A hard-link group of which one name is left is none any more; the
+// groups are numbered again.
 func (s *scope) filter(all []manifest.Entry) []manifest.Entry {
-	if len(s.managed) == 0 {
-		return all
-	}
 	keep := map[string]bool{".": true}
 	names := map[int]int{}
 	for i := range all {
-		if !s.managed.Covers(all[i].Path) {
+		path := all[i].Path
+		if s.leavesOut(path) {
 			continue
 		}
 		names[all[i].Link]++
-		for path := all[i].Path; !keep[path]; path = manifest.Parent(path) {
+		for ; !keep[path]; path = manifest.Parent(path) {
 			keep[path] = true
 		}
 	}
@@ -85,6 +88,15 @@ func (s *scope) filter(all []manifest.Entry) []manifest.Entry {
 	return kept
 }
 
+func (s *scope) leavesOut(path string) bool {
+	for _, o := range own {
+		if path == o || strings.HasPrefix(path, o+"/") {
+			return true
+		}
+	}
+	return s.never.Covers(path) || len(s.managed) > 0 && !s.managed.Covers(path)
+}
+
 // side is one of the two trees.
 type side struct {
 	name    string // as the operand was given, for messages
@@ -93,29 +105,69 @@ type side struct {
 	product string
 	version string
 	build   *patch.Build
+	stored  []manifest.Entry // of a stored image: all that its manifest lists
 	entries []manifest.Entry
 	digest  digest.Digest
 }
 
 // openSide finds the tree that an operand means.
-func openSide(operand, which string) (*side, error) {
+func openSide(operand, which, storeDir string) (*side, error) {
 	s := &side{name: operand, dir: operand}
-	info, err := os.Stat(operand)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, failure.Errorf(failure.Usage, "%s: %q is no folder", which, operand)
-	case err != nil:
-		return nil, fmt.Errorf("%s: %w", which, err)
-	case !info.IsDir():
-		return nil, failure.Errorf(failure.Usage, "%s: %q is no folder", which, operand)
+	err := s.find(which, storeDir)
+	if err == nil {
+		s.root, err = fsys.Open(s.dir)
 	}
-	if err := s.findBuild(which); err != nil {
-		return nil, fmt.Errorf("%s: %w", which, err)
-	}
-	if s.root, err = fsys.Open(s.dir); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("%s: %w", which, err)
 	}
 	return s, nil
+}
+
+func (s *side) find(which, storeDir string) error {
+	info, err := os.Stat(s.name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !strings.Contains(s.name, "/") && storeDir != "":
+		return s.findImage(storeDir)
+	case errors.Is(err, fs.ErrNotExist):
+		return failure.Errorf(failure.Usage, "%q is no folder and no stored image", s.name)
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return failure.Errorf(failure.Usage, "%q is no folder and no stored image", s.name)
+	}
+	return s.findBuild(which)
+}
+
+// findImage takes a stored image: its tree, and its manifest for what is in it,
+// since equal files of a store are one inode whatever they were in their tree.
+func (s *side) findImage(storeDir string) error {
+	st, err := store.Open(storeDir)
+	if err != nil {
+		return err
+	}
+	defer st.Close()
+	image, err := st.Resolve(s.name)
+	if err != nil {
+		return err
+	}
+	rec, err := st.Record(image.Ref)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(image.Manifest)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	hash := digest.New()
+	if s.stored, err = manifest.Decode(io.TeeReader(f, hash)); err != nil {
+		return fmt.Errorf("image %s: %w", image.Ref, err)
+	}
+	if got := hash.Digest(); got != rec.Tree {
+		return failure.Errorf(failure.Refused, "image %s: the manifest has the digest %s, the record says %s", image.Ref, got, rec.Tree)
+	}
+	s.dir, s.product, s.version = image.Tree, image.Name, image.Version
+	return nil
 }
 
 // maxRecord bounds a build.json, in bytes.
@@ -149,29 +201,34 @@ func (s *side) findBuild(which string) error {
 	return nil
 }
 
-// options read a tree as far as its product goes.
-func (s *scope) options(jobs int, note func(path, why string)) tree.Options {
-	return tree.Options{Jobs: jobs, Skip: s.skip, Note: note}
-}
-
-// capture reads the tree: its entries and its digest.
-func (s *side) capture(ctx context.Context, what *scope, jobs int, note func(path, why string)) (err error) {
-	s.entries, s.digest, err = capture(ctx, s.root, what, jobs, note)
+// read takes the entries from a stored image's manifest, or captures the tree.
+func (s *side) read(ctx context.Context, what *scope, jobs int, note func(path, why string)) (err error) {
+	if s.stored != nil {
+		s.entries, s.digest, err = what.settle(s.stored)
+	} else {
+		s.entries, s.digest, err = capture(ctx, s.root, what, jobs, note)
+	}
 	if err != nil {
 		return fmt.Errorf("reading the tree %q: %w", s.name, err)
 	}
 	return nil
 }
 
+// capture reads a tree as far as the scope goes: its entries and its digest.
 func capture(ctx context.Context, root fsys.FS, what *scope, jobs int, note func(path, why string)) ([]manifest.Entry, digest.Digest, error) {
 	var all []manifest.Entry
-	for e, err := range tree.Capture(ctx, root, what.options(jobs, note)) {
+	for e, err := range tree.Capture(ctx, root, tree.Options{Jobs: jobs, Skip: what.skip, Note: note}) {
 		if err != nil {
 			return nil, digest.Digest{}, err
 		}
 		all = append(all, *e)
 	}
-	all = what.filter(all)
+	return what.settle(all)
+}
+
+// settle filters the entries of a tree and takes the digest of what is left.
+func (s *scope) settle(all []manifest.Entry) ([]manifest.Entry, digest.Digest, error) {
+	all = s.filter(all)
 	w := manifest.NewWriter(io.Discard)
 	for i := range all {
 		if err := w.Write(&all[i]); err != nil {

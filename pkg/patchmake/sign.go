@@ -75,7 +75,7 @@ type SignOptions struct {
 	Evidence []string
 	// Detached leaves a patch as it is and puts the sign-off beside it.
 	Detached bool
-	Create   func(name string) (Output, error)
+	Create   func(name string, mode fs.FileMode) (Output, error)
 }
 
 // Signed is what was signed.
@@ -128,6 +128,9 @@ func signPatch(ctx context.Context, f *os.File, s *Signed, o SignOptions) error 
 	if err != nil {
 		return fmt.Errorf("%q: %w", s.File, err)
 	}
+	if o.Role == "" {
+		return failure.Errorf(failure.Usage, "missing flag: --as ROLE says whose word on the patch this is")
+	}
 	s.Digest, s.Namespace, s.Role, s.Verdict = p.ID(), signature.NamespaceSignoff, o.Role, o.Verdict
 	if s.Verdict == "" {
 		s.Verdict = signature.VerdictPass
@@ -157,16 +160,11 @@ func signPatch(ctx context.Context, f *os.File, s *Signed, o SignOptions) error 
 	if err != nil {
 		return err
 	}
-	out, err := o.Create(s.File)
+	out, err := o.Create(s.File, info.Mode().Perm())
 	if err != nil {
 		return err
 	}
 	defer out.Abort()
-	if c, ok := out.(interface{ Chmod(fs.FileMode) error }); ok {
-		if err := c.Chmod(info.Mode().Perm()); err != nil {
-			return err
-		}
-	}
 	if err := patch.AddSignoff(out, contextReader{ctx, f}, s.Role, doc, sig); err != nil {
 		return err
 	}
@@ -212,8 +210,8 @@ func digestFile(name string) (digest.Digest, error) {
 	return d, err
 }
 
-func writeFile(create func(string) (Output, error), name string, b []byte) error {
-	out, err := create(name)
+func writeFile(create func(string, fs.FileMode) (Output, error), name string, b []byte) error {
+	out, err := create(name, 0o644)
 	if err != nil {
 		return err
 	}
