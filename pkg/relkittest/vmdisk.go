@@ -14,7 +14,7 @@ type fileSystem struct {
 }
 
 var fileSystems = map[string]fileSystem{
-	"ext4":  {[]string{"mkfs.ext4", "-q", "-F"}, []string{"e2fsck", "-f", "-n"}},
+	"ext4":  {[]string{"mkfs.ext4", "-q", "-F", "-b", "4096"}, []string{"e2fsck", "-f", "-n"}},
 	"xfs":   {[]string{"mkfs.xfs", "-q", "-f"}, []string{"xfs_repair", "-n"}},
 	"btrfs": {[]string{"mkfs.btrfs", "-q", "-f"}, []string{"btrfs", "check", "--readonly"}},
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -106,6 +107,10 @@ func exists(f FS, name string) bool {
 	_, err := f.Lstat(name)
 	return err == nil
 }
+
+// tick waits for the kernel's clock for files, which ticks a hundred times a
+// second or more.
+func tick() { time.Sleep(12 * time.Millisecond) }
 
 // kinds fills a tree with one name of every kind: file, dir with a child, empty
 // dir, link, fifo.
@@ -207,7 +212,7 @@ func TestInfo(t *testing.T) {
 		if target, err := f.Readlink("link"); target != "dir" || err != nil {
 			t.Errorf("Readlink: got %q, %v", target, err)
 		}
-		long := strings.Repeat("x", 4000)
+		long := strings.Repeat("x", 1000) // xfs takes 1024
 		must(t, f.Symlink(long, "long"))
 		if target, err := f.Readlink("long"); target != long || err != nil {
 			t.Errorf("Readlink of %d bytes: got %d, %v", len(long), len(target), err)
@@ -234,6 +239,7 @@ func TestTimes(t *testing.T) {
 			t.Error("setting a symlink's time set its target's")
 		}
 		before := lstat(t, f, "dir")
+		tick()
 		put(t, f, "dir/new", "")
 		if after := lstat(t, f, "dir"); after.ModTime == before.ModTime || after.ChangeTime == before.ChangeTime {
 			t.Error("a new name does not change its folder's times")
@@ -381,8 +387,7 @@ func TestChangeTime(t *testing.T) {
 		name := "a"
 		for _, c := range changes {
 			before := lstat(t, f, name)
-			// The kernel's clock for files ticks some hundred times a second.
-			unix.Nanosleep(&unix.Timespec{Nsec: 12e6}, nil)
+			tick()
 			must(t, c.do())
 			if name = "a"; c.what == "rename" {
 				name = "b"
@@ -395,4 +400,34 @@ func TestChangeTime(t *testing.T) {
 			t.Error("changes of one file show in another")
 		}
 	})
+}
+
+// TestExchangeTimes: what an exchange does to times, on xfs and elsewhere.
+func TestExchangeTimes(t *testing.T) {
+	check := func(t *testing.T, f FS, xfs bool) {
+		kinds(t, f)
+		must(t, f.Mkdir("dir/sub", 0755), f.SetModTime("dir/sub", manifest.Time{Sec: 7}), f.SetModTime("empty", manifest.Time{Sec: 8}))
+		file, child, sub := lstat(t, f, "file"), lstat(t, f, "dir/child"), lstat(t, f, "dir/sub")
+		tick()
+		must(t, f.Rename("file", "dir/child", Exchange), f.Rename("empty", "dir/sub", Exchange))
+		for name, before := range map[string]Info{"dir/child": file, "file": child, "empty": sub} {
+			after := lstat(t, f, name)
+			kept := after.ChangeTime == before.ChangeTime
+			if want := xfs && after.Kind == manifest.File; kept != want {
+				t.Errorf("%s: ctime kept %v, want %v", name, kept, want)
+			}
+			kept = after.ModTime == before.ModTime
+			if want := !xfs || after.Kind == manifest.File; kept != want {
+				t.Errorf("%s: mtime kept %v, want %v", name, kept, want)
+			}
+		}
+	}
+	real := openTemp(t)
+	defer real.Close()
+	check(t, real, onXFS(t))
+	for _, xfs := range []bool{false, true} {
+		m := NewMem()
+		m.SetLikeXFS(xfs)
+		check(t, m.FS(), xfs)
+	}
 }

@@ -1,6 +1,7 @@
 package fsys
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/relkit/relkit/pkg/format/manifest"
 )
@@ -21,7 +24,9 @@ func TestDifferential(t *testing.T) {
 	}
 	for seed := range rounds {
 		random := rand.New(rand.NewPCG(uint64(seed), 1))
-		r, m := openTemp(t), NewMem().FS()
+		mem := NewMem()
+		mem.SetLikeXFS(onXFS(t))
+		r, m := openTemp(t), mem.FS()
 		var log []string
 		for range steps {
 			act := randomAct(random)
@@ -36,6 +41,14 @@ func TestDifferential(t *testing.T) {
 		}
 		must(t, r.Close())
 	}
+}
+
+// onXFS tells whether the tests' temporary folder is on xfs.
+func onXFS(t *testing.T) bool {
+	t.Helper()
+	var st unix.Statfs_t
+	must(t, unix.Statfs(t.TempDir(), &st))
+	return st.Type == unix.XFS_SUPER_MAGIC
 }
 
 type act struct {
@@ -148,7 +161,7 @@ func dump(f FS) string {
 		switch i.Kind {
 		case manifest.File:
 			data, err := ReadFile(f, name, 1<<20)
-			fmt.Fprintf(&b, " %q %v\n", data, err)
+			fmt.Fprintf(&b, " %q %v\n", bytes.TrimRight(data, "\x00"), err)
 		case manifest.Symlink:
 			target, err := f.Readlink(name)
 			fmt.Fprintf(&b, " -> %s %v\n", target, err)

@@ -24,7 +24,9 @@ type Info struct {
 	UID, GID uint32
 	Size     int64 // bytes; a symlink's is the length of its text
 	ModTime  manifest.Time
-	// ChangeTime is st_ctime: it moves with every change to the inode.
+	// ChangeTime is st_ctime: it moves with every change to the inode. A new name
+	// moves it too, on most file systems (an Exchange on xfs does not), and two
+	// changes within a tick of the kernel's clock, some 4 ms, may show one time.
 	ChangeTime   manifest.Time
 	Dev          uint64 // st_dev: equal within one mounted file system
 	Ino          uint64
@@ -66,7 +68,8 @@ const (
 	Replace RenameMode = iota
 	// NoReplace fails with EEXIST where the new name exists (RENAME_NOREPLACE).
 	NoReplace
-	// Exchange swaps two existing names atomically (RENAME_EXCHANGE).
+	// Exchange swaps two existing names atomically (RENAME_EXCHANGE). On xfs a
+	// folder that so comes to another parent gets a new modification time.
 	Exchange
 )
 

@@ -37,6 +37,7 @@ type Mem struct {
 	mounts     map[mountPoint]*volume
 	clock      manifest.Time
 	noExchange bool
+	likeXFS    bool
 }
 
 type mountPoint struct {
@@ -177,6 +178,14 @@ func (m *Mem) SetNoExchange(on bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.noExchange = on
+}
+
+// SetLikeXFS makes exchanges change times as xfs does (xfs_cross_rename): a file
+// keeps its ctime, a folder that comes to another parent gets a new mtime.
+func (m *Mem) SetLikeXFS(on bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.likeXFS = on
 }
 
 // SetSpace leaves so many bytes free on each file system from now on.

@@ -217,7 +217,7 @@ func (f *memFS) rename(oldname, newname string, mode RenameMode) error {
 			edits[0].new = n.node.birth
 		}
 	}
-	o.dir.vol.do(&op{time: f.m.tick(), edits: edits})
+	o.dir.vol.do(&op{time: f.m.tick(), edits: edits, xfs: f.m.likeXFS && mode == Exchange})
 	return nil
 }
 

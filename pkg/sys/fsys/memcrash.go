@@ -63,7 +63,7 @@ func (m *Mem) Pending() int {
 func (m *Mem) Crash(p Policy) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c := &Mem{mounts: map[mountPoint]*volume{}, clock: m.clock, noExchange: m.noExchange}
+	c := &Mem{mounts: map[mountPoint]*volume{}, clock: m.clock, noExchange: m.noExchange, likeXFS: m.likeXFS}
 	c.clock.Sec++
 	random := rand.New(rand.NewPCG(p.Seed, 0x72656c6b6974))
 	heir := map[*volume]*volume{}

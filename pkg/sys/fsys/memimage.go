@@ -73,6 +73,7 @@ type edit struct {
 type op struct {
 	time  manifest.Time
 	edits []edit // names: all of them or none
+	xfs   bool   // an exchange as xfs does it
 
 	inode  *node // the birth of the inode changed, for the rest
 	attr   func(*node)
@@ -162,8 +163,10 @@ func (im *image) applyEdits(o *op) {
 			n := im.nodes[old]
 			delete(dir.children, e.name)
 			n.links--
-			n.ctime = o.time
 			gone = append(gone, n)
+			if !o.xfs {
+				n.ctime = o.time
+			}
 		}
 	}
 	for _, e := range o.edits {
@@ -173,7 +176,12 @@ func (im *image) applyEdits(o *op) {
 		n := im.ensure(e.new)
 		im.nodes[e.dir.id].children[e.name] = n.id
 		n.links++
-		n.ctime = o.time
+		switch {
+		case !o.xfs:
+			n.ctime = o.time
+		case n.kind == manifest.Dir && n.parent != e.dir.id:
+			n.mtime, n.ctime = o.time, o.time
+		}
 		n.parent = e.dir.id
 	}
 	for _, n := range gone {

@@ -142,7 +142,9 @@ func (r *real) Rmdir(name string) error {
 	if err := notRoot("rmdir", name, unix.EBUSY); err != nil {
 		return err
 	}
-	return r.at("rmdir", name, func(p place) error { return unix.Unlinkat(p.dir, p.base, unix.AT_REMOVEDIR) })
+	return r.at("rmdir", name, func(p place) error {
+		return notEmpty(unix.Unlinkat(p.dir, p.base, unix.AT_REMOVEDIR))
+	})
 }
 
 func (r *real) Rename(oldname, newname string, mode RenameMode) error {
@@ -161,11 +163,23 @@ func (r *real) Rename(oldname, newname string, mode RenameMode) error {
 			return unix.EINVAL
 		}
 		err := unix.Renameat2(o.dir, o.base, n.dir, n.base, flags)
-		if err == unix.ENOSYS {
-			err = unix.EINVAL
+		switch {
+		case err == unix.ENOSYS:
+			return unix.EINVAL
+		case mode == Replace:
+			return notEmpty(err)
 		}
 		return err
 	})
+}
+
+// notEmpty is the one of the two errors for a folder that still holds something
+// that most file systems give: rename(2) on xfs says EEXIST.
+func notEmpty(err error) error {
+	if err == unix.EEXIST {
+		return unix.ENOTEMPTY
+	}
+	return err
 }
 
 func (r *real) Chown(name string, uid, gid uint32) error {
