@@ -17,13 +17,33 @@ import (
 // over. It remembers the names it has seen, to refuse a second one.
 type Foreign struct {
 	r     *tar.Reader
+	tail  *tail
 	seen  map[string]manifest.Kind
 	queue []*Item
 }
 
 // NewForeign reads an archive from r.
 func NewForeign(r io.Reader) *Foreign {
-	return &Foreign{r: tar.NewReader(r), seen: map[string]manifest.Kind{}}
+	t := &tail{r: r}
+	return &Foreign{r: tar.NewReader(t), tail: t, seen: map[string]manifest.Kind{}}
+}
+
+// tail remembers the last block that was read: package tar takes an archive that
+// is cut behind a member for a complete one.
+type tail struct {
+	r    io.Reader
+	last [blockSize]byte
+}
+
+func (t *tail) Read(b []byte) (int, error) {
+	n, err := t.r.Read(b)
+	if n >= blockSize {
+		copy(t.last[:], b[n-blockSize:n])
+	} else {
+		copy(t.last[:], t.last[n:])
+		copy(t.last[blockSize-n:], b[:n])
+	}
+	return n, err
 }
 
 // Next is the next entry, its folder always before it, in the archive's order
@@ -33,6 +53,9 @@ func (f *Foreign) Next() (*Item, error) {
 		h, err := f.r.Next()
 		if err == io.EOF && len(f.seen) == 0 {
 			return nil, errors.New("no tree in the archive")
+		}
+		if err == io.EOF && f.tail.last != [blockSize]byte{} {
+			return nil, fmt.Errorf("the archive is cut short: no blocks of zeros end it: %w", io.ErrUnexpectedEOF)
 		}
 		if err != nil {
 			return nil, err

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
 
@@ -50,6 +51,9 @@ func Unpack(r io.Reader) (io.ReadCloser, error) {
 	return io.NopCloser(b), nil
 }
 
+// ErrChecksum is what packed data that do not fit their checksum answer.
+var ErrChecksum = errors.New("checksum does not match")
+
 // named puts the packing's name before its errors.
 type named struct {
 	io.ReadCloser
@@ -58,7 +62,10 @@ type named struct {
 
 func (n named) Read(b []byte) (int, error) {
 	k, err := n.ReadCloser.Read(b)
-	if err != nil && err != io.EOF {
+	switch {
+	case errors.Is(err, zstd.ErrCRCMismatch) || errors.Is(err, gzip.ErrChecksum):
+		err = fmt.Errorf("%s: %w", n.name, ErrChecksum)
+	case err != nil && err != io.EOF:
 		err = fmt.Errorf("%s: %w", n.name, err)
 	}
 	return k, err

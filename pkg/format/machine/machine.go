@@ -3,8 +3,8 @@
 // relkit-machine(5).
 //
 // A field that could not be read is absent, and Unreadable says why; nothing is
-// guessed. No serial number, UUID of the board or address of the network is
-// kept: a description is of a kind of machine.
+// guessed. No serial number, UUID of the board or IP address is kept: a
+// description is of a kind of machine.
 package machine
 
 import (

@@ -27,6 +27,9 @@ type Item struct {
 	// Content is what a file holds; nil where it has none or LinkTo is set. It
 	// is called once at most and read before the next item is asked for.
 	Content func() (io.ReadCloser, error)
+	// Shared is set by Restore where the file is another name of one that
+	// RestoreOptions.Same has named.
+	Shared bool
 }
 
 // Items is a stream of names, each after the folder that holds it. An error ends it.
@@ -152,8 +155,8 @@ func (r *restore) make(it *Item) error {
 		r.dirs = append(r.dirs, &e)
 		return r.makeDir(name)
 	case manifest.File:
-		shared, err := r.file(it, name)
-		if err != nil || shared {
+		it.Shared, err = r.file(it, name)
+		if err != nil || it.Shared {
 			return err
 		}
 	case manifest.Symlink:
