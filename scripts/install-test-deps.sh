@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Installs what the tests need on Debian 12 with Go: packages, as root or through
+# sudo, and a kernel for virtual machines, which is unpacked into
+# $RELKIT_TEST_CACHE (~/.cache/relkit-test) and not installed.
+# Says nothing and takes no time where all is there.
+set -euo pipefail
+
+cache=${RELKIT_TEST_CACHE:-$HOME/.cache/relkit-test}
+PATH=$PATH:/usr/sbin:/sbin # where mkfs and its kin are, out of a user's way
+
+# A tool, or a file that must exist, and the Debian package that has it.
+needs="
+bsdtar              libarchive-tools
+btrfs               btrfs-progs
+busybox             busybox-static
+cpio                cpio
+curl                curl
+e2fsck              e2fsprogs
+gcc                 gcc
+/usr/include/stdio.h libc6-dev
+git                 git
+javac               openjdk-17-jdk-headless
+make                make
+mandoc              mandoc
+mkfs.btrfs          btrfs-progs
+mkfs.ext4           e2fsprogs
+mkfs.xfs            xfsprogs
+mount               mount
+qemu-system-x86_64  qemu-system-x86
+/usr/share/seabios/bios-256k.bin seabios
+shellcheck          shellcheck
+ssh-keygen          openssh-client
+systemd-analyze     systemd
+"
+
+missing() { # prints the packages whose tool is not there
+    local tool package
+    while read -r tool package; do
+        case $tool in
+        "") ;;
+        /*) [ -e "$tool" ] || echo "$package" ;;
+        *) command -v "$tool" >/dev/null || echo "$package" ;;
+        esac
+    done <<<"$needs" | sort -u
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        echo "install-test-deps: neither root nor sudo; as root: apt-get install ${packages[*]}" >&2
+        exit 1
+    fi
+}
+
+mapfile -t packages < <(missing)
+if [ "${#packages[@]}" -gt 0 ]; then
+    echo "install-test-deps: installing ${packages[*]}" >&2
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends "${packages[@]}" </dev/null >/dev/null
+    mapfile -t packages < <(missing)
+    if [ "${#packages[@]}" -gt 0 ]; then
+        echo "install-test-deps: installed, and still without the tools of ${packages[*]}" >&2
+        exit 1
+    fi
+fi
+
+# The package linux-image-cloud-amd64 only depends on the kernel of the day.
+fetch_kernel() { # DIR: unpacks vmlinuz and lib/modules into it
+    local package
+    package=$(apt-cache depends linux-image-cloud-amd64 | awk '$1 == "Depends:" && $2 ~ /^linux-image-[0-9]/ { print $2; exit }')
+    [ -n "$package" ] || return 1
+    (cd "$1" && apt-get download -qq "$package" 2>/dev/null && dpkg-deb -x ./*.deb deb &&
+        mv deb/boot/vmlinuz-* vmlinuz && mv deb/lib lib && rm -rf deb ./*.deb)
+}
+
+if [ "$(dpkg --print-architecture)" = amd64 ] && [ ! -e "$cache/kernel/vmlinuz" ]; then
+    echo "install-test-deps: fetching a kernel for virtual machines into $cache" >&2
+    mkdir -p "$cache"
+    new=$(mktemp -d "$cache/kernel.XXXXXX")
+    trap 'rm -rf "$new"' EXIT
+    chmod 755 "$new"
+    fetch_kernel "$new" || { # without lists of packages, or with old ones
+        as_root apt-get update -qq
+        fetch_kernel "$new"
+    }
+    # Another run may have been faster.
+    mv -T "$new" "$cache/kernel" 2>/dev/null || [ -e "$cache/kernel/vmlinuz" ]
+fi
