@@ -26,7 +26,8 @@ func healthcheckCommand(e *env) *cli.Command {
 		Category: groupHealth,
 		Usage:    "look at this machine and print one report",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "format", Usage: "print the report as `json|text`", Value: "json"},
+			&cli.StringFlag{Name: "format", Usage: "print the report as `FORMAT`: json, text, prometheus, openmetrics or nagios", Value: "json"},
+			outputFlag("write the report to `FILE`"),
 			&cli.StringSliceFlag{Name: "only", Usage: "make these checks alone: `NAME,…` of " + strings.Join(health.Names(), ", ")},
 			&cli.StringSliceFlag{Name: "skip", Usage: "do not make these checks: `NAME,…`"},
 			&cli.BoolFlag{Name: "exit-code", Usage: "exit 3 when a check is crit"},
@@ -43,23 +44,51 @@ func healthcheckCommand(e *env) *cli.Command {
 			if c.Bool("show-fields") {
 				return e.showHealthFields()
 			}
-			format := c.String("format")
-			if format != "json" && (format != "text" || e.JSON) {
-				return failure.Errorf(failure.Usage, "reading --format: got %q, want json or text, and json with --json", format)
+			render := healthFormats[c.String("format")]
+			if render == nil || e.JSON && c.String("format") != "json" {
+				return failure.Errorf(failure.Usage, "reading --format: got %q, want json, text, prometheus, openmetrics or nagios, and json with --json", c.String("format"))
 			}
 			h, err := e.makeHealth(c)
-			if err != nil {
-				return err
+			if err == nil {
+				err = e.printHealth(h, c.String("output"), render)
 			}
-			if err := e.printHealth(h, format); err != nil {
-				return err
+			if c.String("format") == "nagios" {
+				return e.nagiosOutcome(h, err)
 			}
-			if c.Bool("exit-code") && h.Status == record.HealthCrit {
+			if err == nil && c.Bool("exit-code") && h.Status == record.HealthCrit {
 				return failure.Errorf(failure.No, "%d of %d checks found a fault", h.Counts.Crit, len(h.Checks))
 			}
-			return nil
+			return err
 		},
 	}
+}
+
+// healthFormats are the values of --format.
+var healthFormats = map[string]func(*record.Health) ([]byte, error){
+	// One line, so that reports laid end to end are JSON Lines.
+	"json":        (*record.Health).Encode,
+	"text":        func(h *record.Health) ([]byte, error) { return joinLines(health.Text(h)), nil },
+	"nagios":      func(h *record.Health) ([]byte, error) { return joinLines(health.Nagios(h)), nil },
+	"prometheus":  func(h *record.Health) ([]byte, error) { return health.Metrics(h, health.Prometheus), nil },
+	"openmetrics": func(h *record.Health) ([]byte, error) { return health.Metrics(h, health.OpenMetrics), nil },
+}
+
+func joinLines(lines []string) []byte { return []byte(strings.Join(lines, "\n") + "\n") }
+
+// nagiosOutcome is the outcome of a monitoring plug-in, which leaves the table of
+// relkit's exit statuses: 0 ok, 1 warning, 2 critical, 3 unknown, and that is
+// what a plug-in that failed is.
+func (e *env) nagiosOutcome(h *record.Health, err error) error {
+	if err != nil {
+		if err := e.line("RELKIT UNKNOWN - " + strings.ReplaceAll(err.Error(), "|", "/")); err != nil {
+			return err
+		}
+		return failure.As(failure.Kind(health.NagiosExit(record.HealthUnknown)), err)
+	}
+	if code := health.NagiosExit(h.Status); code != 0 {
+		return failure.Errorf(failure.Kind(code), "the status is %s", h.Status)
+	}
+	return nil
 }
 
 // makeHealth reads the flags and makes the report they ask for.
@@ -129,23 +158,23 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// printHealth writes the report: as JSON one line, so that reports laid end to
-// end are JSON Lines.
-func (e *env) printHealth(h *record.Health, format string) error {
-	if format == "text" {
-		for _, l := range health.Text(h) {
-			if err := e.line(l); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	b, err := h.Encode()
+// printHealth writes the report to the file name; "" is standard output.
+func (e *env) printHealth(h *record.Health, name string, render func(*record.Health) ([]byte, error)) error {
+	b, err := render(h)
 	if err != nil {
 		return err
 	}
-	_, err = e.Stdout.Write(b)
-	return writing(err)
+	if name == "" {
+		name = "-"
+	}
+	out, err := e.create(name, 0o644, false)
+	if err != nil {
+		return err
+	}
+	if _, err := out.Write(b); err != nil {
+		return errors.Join(err, out.Abort())
+	}
+	return out.Commit()
 }
 
 // healthFields is the document of healthcheck --show-fields --json.

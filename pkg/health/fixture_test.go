@@ -207,6 +207,8 @@ func TestReports(t *testing.T) {
 					t.Fatal(err)
 				}
 				f.compare(t, file, "want", got.Bytes())
+				f.compare(t, file, "prometheus", Metrics(h, Prometheus))
+				f.compare(t, file, "nagios", []byte(strings.Join(Nagios(h), "\n")+"\n"))
 				f.compare(t, file, "text", []byte(strings.Join(Text(h), "\n")+"\n"))
 			})
 		})

@@ -15,8 +15,7 @@ import (
 func Text(h *record.Health) []string {
 	lines := []string{fmt.Sprintf("%s  %s  %s  %s", strings.ToUpper(string(h.Status)),
 		orElse(h.Machine.Hostname, orElse(h.Machine.ID, "this machine")), releaseText(&h.Release), h.Time.Format(time.RFC3339))}
-	checks := slices.Clone(h.Checks)
-	slices.SortStableFunc(checks, func(a, b record.HealthCheck) int { return cmp.Compare(b.Status.Rank(), a.Status.Rank()) })
+	checks := worstFirst(h.Checks)
 	rows := make([][3]string, len(checks))
 	var width [2]int
 	for i, c := range checks {
@@ -36,6 +35,13 @@ func Text(h *record.Health) []string {
 		lines = append(lines, fmt.Sprintf("note: %s: %s", what, e.Error))
 	}
 	return lines
+}
+
+// worstFirst is the checks in the order that matters to a person.
+func worstFirst(checks []record.HealthCheck) []record.HealthCheck {
+	checks = slices.Clone(checks)
+	slices.SortStableFunc(checks, func(a, b record.HealthCheck) int { return cmp.Compare(b.Status.Rank(), a.Status.Rank()) })
+	return checks
 }
 
 func releaseText(r *record.HealthRelease) string {
