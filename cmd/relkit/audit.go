@@ -17,7 +17,7 @@ func auditCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:     "audit",
 		Category: groupPatch,
-		Usage:    "print or verify the tamper-evident log of what was done to this machine",
+		Usage:    "print or verify the log of what was done to this machine",
 		Flags: []cli.Flag{
 			stateFlag("/var/lib/relkit"),
 			&cli.BoolFlag{Name: "verify", Usage: "check the chain of the log and print its head"},

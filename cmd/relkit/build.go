@@ -17,7 +17,7 @@ func buildCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:      "build",
 		Category:  groupBuild,
-		Usage:     "build what relkit.toml describes, test it, keep records and artifacts",
+		Usage:     "build what relkit.toml describes, and keep the artifacts",
 		ArgsUsage: "[BUILDER | BUILDER[axis=value,…]]…",
 		Flags: []cli.Flag{
 			configFlag("relkit.toml"),

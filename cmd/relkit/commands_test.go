@@ -23,6 +23,9 @@ func TestEveryCommand(t *testing.T) {
 			if !regexp.MustCompile(`^[a-z].*[^.]$`).MatchString(cmd.Usage) {
 				t.Errorf("usage %q: want lower case and no full stop", cmd.Usage)
 			}
+			if n := len([]rune(cmd.Usage)); n > 60 {
+				t.Errorf("usage %q has %d letters: the list of commands is to fit 80 columns", cmd.Usage, n)
+			}
 			if len(cmd.Subcommands) > 0 || len(cmd.Aliases) > 0 || cmd.Action == nil {
 				t.Error("a command has an action, no commands below it and one name")
 			}

@@ -35,17 +35,19 @@ func toolHelp(list []*cli.Command) string {
 		"usage: relkit COMMAND [FLAG…] [OPERAND…]\n" +
 		"       relkit help COMMAND\n" +
 		"       relkit --version\n")
+	var rows [][]string
+	for _, c := range list {
+		rows = append(rows, []string{"  " + c.Name, c.Usage})
+	}
+	lines := columns(rows)
 	for _, g := range groups {
-		var rows [][]string
-		for _, c := range list {
+		title := "\n" + g + ":\n"
+		for i, c := range list {
 			if c.Category == g {
-				rows = append(rows, []string{"  " + c.Name, c.Usage})
+				b.WriteString(title + lines[i] + "\n")
+				title = ""
 			}
 		}
-		if rows == nil {
-			continue
-		}
-		fmt.Fprintf(&b, "\n%s:\n%s\n", g, strings.Join(columns(rows), "\n"))
 	}
 	b.WriteString("\nExit status, environment and files: relkit(1). Terms and a walk-through: relkit(7).\n")
 	return b.String()

@@ -58,8 +58,9 @@ func TestMainPage(t *testing.T) {
 		t.Errorf("relkit.1: %s", complaint)
 	}
 	for _, cmd := range commands(testEnv("", nil, nil, nil)) {
-		if !regexp.MustCompile(`(?m)^\.It Xr relkit-` + cmd.Name + ` [18]$`).MatchString(text) {
-			t.Errorf("relkit.1 does not list the command %s", cmd.Name)
+		entry := regexp.MustCompile(`(?m)^\.It Xr relkit-` + cmd.Name + ` [18]\n` + regexp.QuoteMeta(cmd.Usage) + `$`)
+		if !entry.MatchString(text) {
+			t.Errorf("relkit.1 does not list the command:\n.It Xr relkit-%s 1\n%s", cmd.Name, cmd.Usage)
 		}
 	}
 	for _, m := range regexp.MustCompile(`(?m)^\.It Xr relkit-(\S+) [18]$`).FindAllStringSubmatch(text, -1) {
