@@ -57,17 +57,26 @@ func collectIdentity(_ context.Context, in *input) (*output, error) {
 	return out, nil
 }
 
-// readKey is the machine key.
-func readKey(tree fs.FS) (identity.ID, error) {
+// readID is the machine id, which stays here.
+func readID(tree fs.FS) (identity.ID, error) {
 	b, err := readLimited(tree, "etc/machine-id", maxText)
 	if err != nil {
 		return identity.ID{}, err
 	}
-	key, err := identity.Key(b)
+	id, err := identity.Parse(b)
 	if err != nil {
 		return identity.ID{}, fmt.Errorf("reading etc/machine-id: %w", err)
 	}
-	return key, nil
+	return id, nil
+}
+
+// readKey is the machine key.
+func readKey(tree fs.FS) (identity.ID, error) {
+	id, err := readID(tree)
+	if err != nil {
+		return identity.ID{}, err
+	}
+	return id.AppSpecific(identity.App), nil
 }
 
 // readDMI takes what the firmware tells, from /sys/class/dmi/id.

@@ -6,7 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/relkit/relkit/pkg/format/record")
+	"github.com/relkit/relkit/pkg/format/record"
+)
 
 // troubledReport is the report with the most in it.
 func troubledReport(t *testing.T) (h *record.Health) {
