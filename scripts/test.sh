@@ -12,13 +12,14 @@ log=${RELKIT_TEST_LOG:-$tmp/events.json}
 go build -o "$tmp/testlog" ./scripts/testlog
 
 status=0
-export RELKIT_TEST_DISALLOW_SKIP=1
+export RELKIT_TEST_DISALLOW_SKIP=1 PATH=$PATH:/usr/sbin:/sbin
 echo "== all tests"
 go test -json "$@" ./... | tee -a "$log" | "$tmp/testlog" || status=$?
 
 # shellcheck disable=SC2016 # the dollar belongs to the template
-concurrent=$(go list -f '{{$p := .}}{{range .Imports}}{{if or (eq . "sync") (eq . "sync/atomic") (eq . "golang.org/x/sync/errgroup")}}{{$p.ImportPath}}{{"\n"}}{{end}}{{end}}' ./... | sort -u)
-echo "== race detector: packages that use sync or errgroup"
+concurrent=$(go list -f '{{$p := .}}{{range .GoFiles}}{{$p.Dir}}/{{.}}{{"\n"}}{{end}}' ./... |
+    xargs grep -lE '"sync(/atomic)?"|/errgroup"|^[[:space:]]*go ([a-zA-Z_.]+\(|func)' | xargs -n 1 dirname | sort -u)
+echo "== race detector: packages that use goroutines, sync or errgroup"
 # shellcheck disable=SC2086 # one package a word
 go test -race -short -json "$@" $concurrent | tee -a "$log" | "$tmp/testlog" || status=$?
 
