@@ -1,0 +1,200 @@
+package build
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/relkit/relkit/pkg/sys/process"
+)
+
+func TestMatchGlob(t *testing.T) {
+	for _, c := range []struct {
+		pattern, name string
+		want          bool
+	}{
+		{"a", "a", true}, {"a", "b", false}, {"*.c", "x.c", true}, {"*.c", "d/x.c", false}, {"**/*.c", "x.c", true},
+		{"**/*.c", "a/b/x.c", true}, {"a/**", "a/b/c", true}, {"a/**", "b/a", false}, {"a/**/z", "a/z", true}, {"a/**/z", "a/b/c/z", true},
+		{"**", "x/y", true}, {"[ab]?", "b1", true}, {"**/**/x", "x", true}, {"out/*", "out/.hidden", true},
+	} {
+		if got := matchGlob(c.pattern, c.name); got != c.want {
+			t.Errorf("%q %q: %v", c.pattern, c.name, got)
+		}
+	}
+}
+
+func TestFindGlob(t *testing.T) {
+	root := t.TempDir()
+	for _, f := range []string{"a/x.img", "a/deep/y.img", "b/z.txt", ".git/x.img", "a/.git/c", "top.img", "outside/secret.img"} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, f)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, f), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("outside", filepath.Join(root, "link")); err != nil {
+		t.Fatal(err)
+	}
+	for pattern, want := range map[string]string{
+		"*.img": "top.img", "**/*.img": "a/deep/y.img a/x.img outside/secret.img top.img", "a": "a/deep/y.img a/x.img",
+		"a/*": "a/deep/y.img a/x.img", "a/x.img": "a/x.img", "nothing/*": "", "link": "link", "link/*": "", "link/secret.img": "", "b/**": "b/z.txt",
+	} {
+		got, err := findGlob(root, pattern)
+		if err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%q: %q, %v", pattern, got, err)
+		}
+	}
+}
+
+func TestSubstitute(t *testing.T) {
+	vars := map[string]string{"slots": "2", "cc": "gcc", "evil": "a b;c"}
+	for in, want := range map[string]string{
+		"-j{slots}": "-j2", "{cc}{cc}": "gccgcc", "${HOME}": "${HOME}", "{{cc}}": "{cc}", "{ print }": "{ print }", "{}": "{}", "{evil}": "a b;c",
+	} {
+		if got, err := substitute(in, vars); err != nil || got != want {
+			t.Errorf("%q: %q, %v", in, got, err)
+		}
+	}
+	if _, err := substitute("{nope}", vars); err == nil || !strings.Contains(err.Error(), `"{{nope}}"`) {
+		t.Errorf("%v", err)
+	}
+	for in, want := range map[string]string{
+		"make -j{slots}": "make -j2", "${slots}": "${slots}", "awk '{print}'": "awk '{print}'", "{{cc}}": "{{cc}}", "f() { cc; }": "f() { cc; }",
+	} {
+		if got, err := substituteShell(in, vars); err != nil || got != want {
+			t.Errorf("%q: %q, %v", in, got, err)
+		}
+	}
+	if _, err := substituteShell("echo {evil}", vars); err == nil {
+		t.Error("a value went to the shell")
+	}
+}
+
+func TestLeadsOut(t *testing.T) {
+	for _, c := range []struct {
+		file, target string
+		want         bool
+	}{
+		{"out/l", "x", false}, {"out/l", "../x", false}, {"out/l", "../../x", true}, {"l", "..", true}, {"out/l", "/etc", true},
+		{"out/l", "a/../../..", true}, {"a/b/l", "../../c", false},
+	} {
+		if got := leadsOut(c.file, c.target); got != c.want {
+			t.Errorf("%q → %q: %v", c.file, c.target, got)
+		}
+	}
+}
+
+func TestWorkFoldersOfCells(t *testing.T) {
+	s := state{"/s"}
+	if got := s.work("fw[cc=gcc,os=el9]"); got != "/s/work/fw+cc-gcc+os-el9" {
+		t.Error(got)
+	}
+}
+
+func TestRedact(t *testing.T) {
+	for in, want := range map[string]string{
+		"https://u:secret@h/x": "https://u:xxxxx@h/x", "ssh://git@h/x": "ssh://git@h/x", "git@h:x": "git@h:x", "/srv/x": "/srv/x",
+	} {
+		if got := redact(in); got != want {
+			t.Errorf("%q: %q", in, got)
+		}
+	}
+}
+
+func TestSourceURL(t *testing.T) {
+	p := &Project{dir: "/conf"}
+	for in, want := range map[string]string{
+		"repo": "/conf/repo", "../repo": "/repo", ".": "/conf", "/srv/repo": "/srv/repo", "file:///srv/repo": "file:///srv/repo",
+		"ssh://git@h/x": "ssh://git@h/x", "git@h:x": "git@h:x", "dir/a:b": "/conf/dir/a:b",
+	} {
+		if got := p.sourceURL(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+// lines are the lines of a log as "stream text".
+func lines(t *testing.T, data []byte) []string {
+	t.Helper()
+	var out []string
+	if err := readLog(bytes.NewReader(data), func(l LogLine) error {
+		out = append(out, l.Stream+" "+string(l.Text))
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestStepLog(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "l")
+	var live []string
+	l, err := newStepLog(file, func(line []byte) { live = append(live, string(line)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Note(0, "$ %s", "x")
+	write := func(at time.Duration, isErr bool, text string) {
+		t.Helper()
+		if err := l.Output(process.Output{Elapsed: at, Stderr: isErr, Data: []byte(text)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(1234*time.Millisecond, false, "one\ntw")
+	write(2*time.Second, true, "err\n")
+	write(3*time.Second, false, "o\n\nno end")
+	write(4*time.Second, true, strings.Repeat("x", maxLogLine+1))
+	// What is there can be read while it is written.
+	time.Sleep(flushEvery + 200*time.Millisecond)
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := lines(t, data); len(got) != 6 || got[2] != "stderr err" {
+		t.Errorf("while it is written: %.60q", got)
+	}
+	for i := range 30 {
+		write(5*time.Second, false, fmt.Sprintf("%d\n", i))
+	}
+	l.Note(6*time.Second, "exit status 0")
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	data, err = os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := lines(t, data)
+	long := "stderr " + strings.Repeat("x", maxLogLine)
+	want := []string{"relkit $ x", "stdout one", "stderr err", "stdout two", "stdout ", long + "x", "stdout no end0"}
+	for i := 1; i < 30; i++ {
+		want = append(want, fmt.Sprintf("stdout %d", i))
+	}
+	want = append(want, "relkit exit status 0")
+	if !slices.Equal(got, want) {
+		t.Errorf("%.80q", got)
+	}
+	if tail := l.Tail(); len(tail) != tailLines || string(tail[tailLines-1]) != "29" {
+		t.Errorf("%q", tail)
+	}
+	if len(live) != len(want)-2 || live[0] != "one" {
+		t.Errorf("%d lines live", len(live))
+	}
+	var raw []byte
+	_ = readLog(bytes.NewReader(data), func(l LogLine) error { raw = append(raw, l.Raw...); return nil })
+	if !bytes.Contains(raw, []byte("     1.234 o one\n     2.000 e err\n     1.234 o two\n")) {
+		t.Errorf("%.200q", raw)
+	}
+	// A log cut anywhere can be read as far as it goes.
+	for cut := 0; cut < len(data); cut += 7 {
+		if got := lines(t, data[:cut]); len(got) > len(want)+1 {
+			t.Errorf("cut at %d: %d lines", cut, len(got))
+		}
+	}
+}
