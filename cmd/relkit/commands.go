@@ -8,9 +8,14 @@ func commands(e *env) []*cli.Command {
 	return []*cli.Command{
 		auditCommand(e),
 		buildCommand(e),
+		getimageCommand(e),
 		healthcheckCommand(e),
+		inspectCommand(e),
 		patchApplyCommand(e),
+		patchMakeCommand(e),
 		patchRollbackCommand(e),
+		prepareclientCommand(e),
+		signCommand(e),
 	}
 }
 

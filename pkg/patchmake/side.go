@@ -126,7 +126,7 @@ func openSide(operand, which, storeDir string) (*side, error) {
 func (s *side) find(which, storeDir string) error {
 	info, err := os.Stat(s.name)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && !strings.Contains(s.name, "/") && storeDir != "":
+	case errors.Is(err, fs.ErrNotExist) && strings.Contains(s.name, ":") && !strings.Contains(s.name, "/") && storeDir != "":
 		return s.findImage(storeDir)
 	case errors.Is(err, fs.ErrNotExist):
 		return failure.Errorf(failure.Usage, "%q is no folder and no stored image", s.name)
