@@ -92,14 +92,15 @@ func (r *Releases) holds(i int, s *Status, m Machine, now time.Time, opt Options
 	case share >= WholeShare:
 		return ""
 	case m.Key == "":
-		return fmt.Sprintf("it is out for %s of the machines, and this one has no machine id to draw a lot with", percent(share))
+		return fmt.Sprintf("it is out for %s of the machines, and this one has no machine id to draw a lot with", Percent(share))
 	case !InShare(Bucket(ReleaseID(r.Product, rel.Version), m.Key), share):
-		return fmt.Sprintf("it is out for %s of the machines, and this one is not among them yet", percent(share))
+		return fmt.Sprintf("it is out for %s of the machines, and this one is not among them yet", Percent(share))
 	}
 	return ""
 }
 
-func percent(basisPoints int) string {
+// Percent writes a share in basis points as people do: "2.5 %".
+func Percent(basisPoints int) string {
 	s := fmt.Sprintf("%d.%02d", basisPoints/100, basisPoints%100)
 	return strings.TrimSuffix(strings.TrimRight(s, "0"), ".") + " %"
 }

@@ -166,6 +166,15 @@ func (r *Repo) HasBlob(d digest.Digest, size int64) (bool, error) {
 	return got == d, err
 }
 
+// BlobSize is the size of a blob, whatever its content; fs.ErrNotExist where there is none.
+func (r *Repo) BlobSize(d digest.Digest) (int64, error) {
+	info, err := os.Stat(r.blobPath(d))
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
 // PutBlob stores what open reads under its digest and size, which must be so;
 // written is false where it was there already.
 func (r *Repo) PutBlob(ctx context.Context, d digest.Digest, size int64, open func() (io.ReadCloser, error)) (written bool, err error) {
