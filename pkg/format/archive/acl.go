@@ -1,10 +1,14 @@
 package archive
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/relkit/relkit/pkg/format/manifest"
 )
 
 // The attributes in which Linux keeps POSIX ACLs, and the PAX keywords under
@@ -73,11 +77,12 @@ func permText(perm uint16) string {
 	return string(b)
 }
 
-// aclBytes reads the text of an ACL: entries separated by commas or newlines.
+// aclBytes reads the text of an ACL: entries separated by commas or newlines, in
+// any order.
 // A name is taken by the numeric id in a fourth field (star's way), or is
 // itself a number; other names mean nothing away from the machine they are from.
 func aclBytes(text string) ([]byte, error) {
-	b := binary.LittleEndian.AppendUint32(nil, aclVersion)
+	var acl []aclEntry
 	entries := strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == '\n' })
 	if len(entries) == 0 {
 		return nil, fmt.Errorf("bad ACL %q", text)
@@ -103,11 +108,31 @@ func aclBytes(text string) ([]byte, error) {
 			}
 			id = uint32(n)
 		}
-		b = binary.LittleEndian.AppendUint16(b, tag)
-		b = binary.LittleEndian.AppendUint16(b, perm)
-		b = binary.LittleEndian.AppendUint32(b, id)
+		acl = append(acl, aclEntry{tag, perm, id})
+	}
+	// The kernel wants them by tag, and gives them by id within one.
+	slices.SortStableFunc(acl, func(a, b aclEntry) int {
+		return cmp.Or(cmp.Compare(a.tag, b.tag), cmp.Compare(a.id, b.id))
+	})
+	b := binary.LittleEndian.AppendUint32(nil, aclVersion)
+	for _, e := range acl {
+		b = binary.LittleEndian.AppendUint16(b, e.tag)
+		b = binary.LittleEndian.AppendUint16(b, e.perm)
+		b = binary.LittleEndian.AppendUint32(b, e.id)
 	}
 	return b, nil
+}
+
+// onlyMode tells whether x is an access ACL that says no more than the mode does:
+// GNU tar writes it for a folder that has a default ACL, and Linux keeps none.
+func onlyMode(x manifest.Xattr) bool {
+	const threeEntries = 4 + 3*8
+	return x.Name == attrAccess && len(x.Value) <= threeEntries
+}
+
+type aclEntry struct {
+	tag, perm uint16
+	id        uint32
 }
 
 func tagOf(word string, named bool) uint16 {

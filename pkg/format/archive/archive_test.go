@@ -254,7 +254,6 @@ func TestReaderRefuses(t *testing.T) {
 	}
 }
 
-
 // edit changes the last header block in which old stands, and mends its checksum.
 func edit(archive, old, with string) string {
 	i := strings.LastIndex(archive, old)

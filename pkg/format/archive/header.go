@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -195,7 +196,8 @@ func parsePAXTime(s string) (manifest.Time, error) {
 // all else as its bytes. The keyword's % and = are escaped as GNU tar does.
 func xattrRecord(x manifest.Xattr) (key, value string) {
 	if x.Name == attrAccess || x.Name == attrDefault {
-		if text, ok := aclText(x.Value); ok {
+		text, ok := aclText(x.Value)
+		if back, err := aclBytes(text); ok && err == nil && bytes.Equal(back, x.Value) && !onlyMode(x) {
 			if x.Name == attrAccess {
 				return aclAccess, text
 			}
@@ -219,7 +221,9 @@ func xattrsOf(records map[string]string) ([]manifest.Xattr, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, manifest.Xattr{Name: attr, Value: value})
+		if x := (manifest.Xattr{Name: attr, Value: value}); !onlyMode(x) {
+			all = append(all, x)
+		}
 	}
 	for key, value := range records {
 		if name, ok := strings.CutPrefix(key, xattrPrefix); ok {
