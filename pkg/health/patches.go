@@ -32,7 +32,7 @@ func collectPatches(_ context.Context, in *input) (*output, error) {
 	dir, err := in.sys.OpenState()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		j.found(record.HealthUnknown, "relkit has not installed anything here")
+		j.found(record.HealthUnknown, "no version.json says what is installed")
 	case err != nil:
 		return nil, fmt.Errorf("opening the state folder: %w", err)
 	default:
