@@ -45,6 +45,7 @@ func TestVersionLine(t *testing.T) {
 		{"", info, "relkit 1.2.3 (revision 0123456789ab, modified, go1.26.0 linux/arm64)"},
 		{"2.0", info, "relkit 2.0 (revision 0123456789ab, modified, go1.26.0 linux/arm64)"},
 		{"", &debug.BuildInfo{Main: debug.Module{Version: "(devel)"}}, "relkit devel (go1.26.0 linux/arm64)"},
+		{"", &debug.BuildInfo{Main: debug.Module{Version: "v0.0.0-20260102030405-0123456789ab+dirty"}}, "relkit devel (go1.26.0 linux/arm64)"},
 		{"", &debug.BuildInfo{}, "relkit devel (go1.26.0 linux/arm64)"},
 	} {
 		if got := formatVersion(c.override, c.info, "go1.26.0", "linux/arm64"); got != c.want {

@@ -26,7 +26,8 @@ func formatVersion(override string, info *debug.BuildInfo, goVersion, platform s
 	if v == "" {
 		v = strings.TrimPrefix(info.Main.Version, "v")
 	}
-	if v == "" || v == "(devel)" {
+	// A pseudo-version (0.0.0-TIME-REVISION) says no more than the revision does.
+	if v == "" || v == "(devel)" || strings.HasPrefix(v, "0.0.0-") {
 		v = "devel"
 	}
 	settings := map[string]string{}
