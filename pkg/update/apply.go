@@ -193,15 +193,21 @@ func (a *applier) apply(ctx context.Context, s Source) (r *Result, err error) {
 
 func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Accepted) (*Result, error) {
 	h := p.Header()
-	installed, err := a.target.State.Version()
+	recorded, err := a.target.State.Version()
 	if err != nil {
 		return nil, err
 	}
+	installed := recorded
 	r := &Result{
 		Schema: ApplySchema, Patch: h.ID, Digest: p.ID(), Product: h.Product, To: h.To.Version, Signoffs: accepted,
 	}
 	if h.From != nil {
 		r.From = h.From.Version
+	}
+	if installed == (journal.Version{}) && h.From != nil {
+		// Nobody wrote down what is installed; if the files' digests say that it
+		// is the patch's base, it is.
+		installed = journal.Version{Product: h.Product, Version: h.From.Version}
 	}
 	if len(accepted) == 0 {
 		r.Insecure = append(r.Insecure, "insecure-unsigned")
@@ -210,7 +216,7 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	if a.o.AllowDowngrade {
 		r.Insecure = append(r.Insecure, "allow-downgrade")
 	}
-	if err := a.admit(h, installed); err != nil {
+	if err := a.admit(h, recorded); err != nil {
 		return nil, err
 	}
 	hooks, err := p.Hooks()
@@ -229,7 +235,7 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	}
 	r.Changes = len(entries.Changes) - survey.Already
 	if len(entries.Changes) > 0 && survey.Already == len(entries.Changes) {
-		return a.already(p, r, installed)
+		return a.already(p, r, recorded)
 	}
 	if err := mismatchError(survey.Mismatches); err != nil {
 		return nil, err
@@ -245,13 +251,13 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 }
 
 // already is for a tree that has all of the patch.
-func (a *applier) already(p *patch.Reader, r *Result, installed journal.Version) (*Result, error) {
+func (a *applier) already(p *patch.Reader, r *Result, recorded journal.Version) (*Result, error) {
 	r.Status = Already
 	if err := p.Verify(); err != nil || a.opt.DryRun {
 		return r, err
 	}
 	to := journal.Version{Product: r.Product, Version: r.To}
-	if installed == (journal.Version{}) && to.Version != "" {
+	if recorded == (journal.Version{}) && to.Version != "" {
 		return r, a.target.State.SetVersion(to)
 	}
 	return r, nil
