@@ -6,7 +6,10 @@ DESTDIR ?=
 # VERSION goes into `relkit --version`; empty means what the module and git say.
 VERSION ?=
 
-BUILD = CGO_ENABLED=0 $(GO) build -trimpath -tags urfave_cli_no_docs \
+# Where git cannot answer (no repository, another owner), the revision is left out.
+STAMP := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
+
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(STAMP) -tags urfave_cli_no_docs \
         -ldflags "-s -w$(if $(VERSION), -X main.version=$(VERSION))"
 PAGES = $(wildcard man/*.[1-9])
 SCHEMAS = $(wildcard man/*.schema.json)
