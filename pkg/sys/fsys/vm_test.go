@@ -5,7 +5,6 @@ package fsys
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,74 +16,52 @@ import (
 	"github.com/relkit/relkit/pkg/relkittest"
 )
 
-// vmKinds are the file systems that machines have, with the modules that
-// Debian's kernel needs for them and the least size of an image.
-var vmKinds = []struct {
-	kind    string
-	modules []string
-	mib     int64
-}{{"ext4", nil, 64}, {"xfs", []string{"xfs"}, 320}, {"btrfs", []string{"btrfs"}, 320}}
-
 // TestVMConformance runs this package's tests on each file system under Debian 12's
 // Linux 6.1, which has openat2 and neither fchmodat2 nor setxattrat.
 func TestVMConformance(t *testing.T) {
 	program := relkittest.StaticTest(t, "")
-	for _, fs := range vmKinds {
-		t.Run(fs.kind, func(t *testing.T) {
-			image := relkittest.MakeImage(t, fs.kind, fs.mib)
+	for _, fs := range relkittest.FileSystems() {
+		t.Run(fs.Kind, func(t *testing.T) {
+			image := relkittest.MakeImage(t, fs.Kind, fs.MiB)
 			m := relkittest.StartVM(t, relkittest.VM{
 				Init: `
-mount -t ` + fs.kind + ` /dev/vda /mnt || exit
+mount -t ` + fs.Kind + ` /dev/vda /mnt || exit
 TMPDIR=/mnt fsys.test -test.short
 status=$?
 umount /mnt && exit $status`,
-				Files: map[string]string{"/bin/fsys.test": program}, Disks: []string{image}, Modules: fs.modules,
+				Files: map[string]string{"/bin/fsys.test": program}, Disks: []string{image}, Modules: fs.Modules,
 			})
 			m.Wait(5 * time.Minute)
-			relkittest.CheckImage(t, fs.kind, image)
+			relkittest.CheckImage(t, fs.Kind, image)
 		})
 	}
 }
 
 // TestVMPowerCut cuts the power of a machine that writes one file again and
 // again: the file is always one that was written, whole, and never an older one
-// than WriteFile has returned for. The disk is carried from cut to cut.
+// than WriteFile has returned for.
 func TestVMPowerCut(t *testing.T) {
-	cuts := 4
-	if n, err := strconv.Atoi(os.Getenv("RELKIT_TEST_CUTS")); err == nil {
-		cuts = n
-	}
 	program := relkittest.StaticTest(t, "vm")
-	for _, fs := range vmKinds {
-		t.Run(fs.kind, func(t *testing.T) {
-			image := relkittest.MakeImage(t, fs.kind, fs.mib)
-			seed := uint64(time.Now().UnixNano())
-			random := rand.New(rand.NewPCG(seed, 3))
-			t.Logf("seed %d", seed)
-			for cut := range cuts {
-				m := relkittest.StartVM(t, relkittest.VM{
-					Init:  "mount -t " + fs.kind + " /dev/vda /mnt && FSYS_TEST_WRITE=/mnt fsys.test -test.run '^TestVMWriter$'",
-					Files: map[string]string{"/bin/fsys.test": program}, Disks: []string{image}, Modules: fs.modules,
-				})
-				m.WaitFor("wrote 1\r\n", 2*time.Minute)
-				time.Sleep(time.Duration(random.IntN(1500)) * time.Millisecond)
-				m.Kill()
-				dir, unmount := relkittest.MountImage(t, fs.kind, image)
-				last := lastWrote(t, m.Console())
-				got := checkWritten(t, filepath.Join(dir, "file"))
-				if got < last || got > last+1 {
-					t.Errorf("cut %d: %d is there, WriteFile had returned for %d", cut, got, last)
-				}
-				unmount()
-				relkittest.CheckImage(t, fs.kind, image)
-				t.Logf("cut %d: after %d files, %d is there", cut, last, got)
+	cuts := relkittest.PowerCuts{
+		Init:   "FSYS_TEST_WRITE=/mnt fsys.test -test.run '^TestVMWriter$'",
+		Marker: "wrote 1\r\n",
+		Within: 1500 * time.Millisecond,
+		Files:  map[string]string{"/bin/fsys.test": program},
+		Check: func(t testing.TB, dir, console string) {
+			last, got := lastWrote(t, console), checkWritten(t, filepath.Join(dir, "file"))
+			if got < last || got > last+1 {
+				t.Errorf("%d is there, WriteFile had returned for %d", got, last)
 			}
-		})
+			t.Logf("after %d files, %d is there", last, got)
+		},
+	}
+	for _, fs := range relkittest.FileSystems() {
+		t.Run(fs.Kind, func(t *testing.T) { cuts.Run(t, fs, 4) })
 	}
 }
 
 // lastWrote is the number of the last whole "wrote N" line.
-func lastWrote(t *testing.T, console string) int {
+func lastWrote(t testing.TB, console string) int {
 	t.Helper()
 	n := 0
 	for line := range strings.Lines(console) {
@@ -102,7 +79,7 @@ func written(n int) []byte {
 	return bytes.Repeat(fmt.Appendf(nil, "%d\n", n), 1+n*7919%5000)
 }
 
-func checkWritten(t *testing.T, name string) int {
+func checkWritten(t testing.TB, name string) int {
 	t.Helper()
 	data, err := os.ReadFile(name)
 	must(t, err)
