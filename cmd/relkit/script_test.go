@@ -2,18 +2,28 @@ package main
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
 // TestScript runs testdata/script/*.txtar: the tool as a user types it, in an
-// empty folder ($WORK, also $HOME). Besides what testscript knows:
+// empty folder ($WORK, also $HOME); $EXAMPLES is examples/. Besides what testscript knows:
 //
 //	exits N COMMAND ARG…   run it and want exactly the exit status N
+//	[missing:TOOL] skip    skip without the tool ("root": without being root);
+//	                       an error where RELKIT_TEST_DISALLOW_SKIP is set
 func TestScript(t *testing.T) {
+	examples, err := filepath.Abs("../../examples")
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -21,10 +31,30 @@ func TestScript(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("TZ", "UTC")
+			e.Setenv("EXAMPLES", examples)
 			return nil
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": cmdExits},
+		Condition: missing,
+		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"exits": cmdExits},
 	})
+}
+
+func missing(condition string) (bool, error) {
+	tool, ok := strings.CutPrefix(condition, "missing:")
+	if !ok {
+		return false, fmt.Errorf("unknown condition %q", condition)
+	}
+	_, err := exec.LookPath(tool)
+	if tool == "root" {
+		err = nil
+		if os.Geteuid() != 0 {
+			err = errors.New("not root")
+		}
+	}
+	if err != nil && os.Getenv("RELKIT_TEST_DISALLOW_SKIP") != "" {
+		return false, fmt.Errorf("must not skip: %w", err)
+	}
+	return err != nil, nil
 }
 
 func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
