@@ -90,7 +90,7 @@ func TestChecks(t *testing.T) {
 		`stage 2: share_basis_points 10001`:   func(r *Releases) { r.Releases[2].Rollout[2].ShareBasisPoints = 10001 },
 		`to "4.3": no such release`:           func(r *Releases) { r.Patches[0].To = "4.3" },
 		`not forward`:                         func(r *Releases) { r.Patches[0].From = "4.1" },
-		`model "[": bad glob`:                 func(r *Releases) { r.Patches[0].Model = []string{"["} },
+		`bad pattern "["`:                     func(r *Releases) { r.Patches[0].Model = []string{"["} },
 		`machine key "xyz"`:                   func(r *Releases) { r.Releases[0].Selector.Deny = []string{"xyz"} },
 		`floor: version "?"`:                  func(r *Releases) { r.Floor = "?" },
 		`min_base: version "?"`:               func(r *Releases) { r.Releases[0].MinBase = "?" },

@@ -6,9 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"path"
 	"slices"
 	"time"
+
+	"github.com/relkit/relkit/pkg/format/glob"
 )
 
 // Machine is what a channel needs to know of the machine that asks.
@@ -23,7 +24,7 @@ type Machine struct {
 
 // Selector says which machines are meant. The zero Selector means all.
 type Selector struct {
-	// Model is globs (path.Match), one of which must match one of the machine's models.
+	// Model is globs (pkg/format/glob), one of which must match one of the machine's models.
 	Model []string `json:"model,omitempty"`
 	// Labels must all be on the machine, with these values: {"ring": "beta"}.
 	Labels map[string]string `json:"labels,omitempty"`
@@ -55,18 +56,24 @@ func checkGlobs(globs []string) error {
 		return fmt.Errorf("%d models: at most 1000", len(globs))
 	}
 	for _, g := range globs {
-		if _, err := path.Match(g, ""); err != nil || g == "" || len(g) > 200 {
-			return fmt.Errorf("model %.200q: bad glob", g)
+		if len(g) > 200 {
+			return fmt.Errorf("model %.200q…: at most 200 bytes", g)
 		}
+	}
+	if _, err := glob.ParseSet(globs); err != nil {
+		return fmt.Errorf("model: %w", err)
 	}
 	return nil
 }
 
-// matchesModel tells whether one of the globs matches one of the models; no globs match all.
+// matchesModel tells whether one of the globs matches one of the models, as
+// patch-apply would; no globs match all.
 func matchesModel(globs, models []string) bool {
-	return len(globs) == 0 || slices.ContainsFunc(globs, func(g string) bool {
-		return slices.ContainsFunc(models, func(m string) bool { ok, _ := path.Match(g, m); return ok })
-	})
+	if len(globs) == 0 {
+		return true
+	}
+	set, err := glob.ParseSet(globs)
+	return err == nil && slices.ContainsFunc(models, set.Covers)
 }
 
 // selects tells why s does not mean m; "" where it does. allowed says that m
