@@ -70,7 +70,7 @@ func Get(ctx context.Context, st *store.Store, src Source, opts Options) (store.
 	if err != nil {
 		return store.Image{}, nil, err
 	}
-	g := &get{opts: &opts, draft: draft, exclude: exclude, rec: &record.Image{Source: src.Name, Created: opts.Created.UTC().Truncate(time.Second),
+	g := &get{opts: &opts, draft: draft, exclude: exclude, shared: map[string]int64{}, rec: &record.Image{Source: src.Name, Created: opts.Created.UTC().Truncate(time.Second),
 		Identity: record.IdentityKeep, Excluded: opts.Exclude}}
 	if opts.ResetIdentity {
 		g.rec.Identity = record.IdentityReset
@@ -97,6 +97,7 @@ type get struct {
 	exclude glob.Set
 	rec     *record.Image
 	names   names
+	shared  map[string]int64 // the sizes of the files that the parent has too
 }
 
 func (g *get) run(ctx context.Context, src Source) (store.Image, error) {
@@ -185,11 +186,19 @@ func (g *get) restore(ctx context.Context, items tree.Items, changed func(string
 // wrote remembers an entry for the manifest, and counts.
 func (g *get) wrote(it *tree.Item) error {
 	g.opts.Progress.Add(it.Size)
-	if it.Shared {
-		g.rec.SharedFiles++
-		g.rec.SharedBytes += it.Size
+	if err := g.names.add(it); err != nil {
+		return err
 	}
-	return g.names.add(it)
+	size, first := g.shared[it.LinkTo]
+	if it.Shared {
+		size = it.Size
+	}
+	if it.Shared || first {
+		g.shared[it.Path] = size
+		g.rec.SharedFiles++
+		g.rec.SharedBytes += size
+	}
+	return nil
 }
 
 func (g *get) note(path, why string) {
