@@ -37,7 +37,8 @@ type Progress interface {
 
 // Options say what to make. New, Create, Created and Log must be set.
 type Options struct {
-	// Old and New are folders, folders of builds, or stored images NAME:VERSION.
+	// Old and New are folders, folders of builds, tar archives, or stored images
+	// NAME:VERSION.
 	// Old is "" for a full patch.
 	Old, New string
 	// Store is where images are stored.
@@ -110,9 +111,6 @@ func Make(ctx context.Context, o Options) (made *Made, err error) {
 	if err := h.CheckMeta(); err != nil {
 		return nil, failure.As(failure.Usage, err)
 	}
-	if err := m.makeScratch(); err != nil {
-		return nil, err
-	}
 	config, err := glob.ParseSet(h.ConfigFiles)
 	if err != nil {
 		return nil, failure.As(failure.Usage, fmt.Errorf("config files: %w", err))
@@ -146,11 +144,11 @@ func (m *maker) read(ctx context.Context) (err error) {
 	}
 	note := func(path, why string) { m.Log.Warn("left out", "path", path, "why", why) }
 	if m.Old != "" {
-		if m.old, err = openSide(m.Old, "from", m.Store); err != nil {
+		if m.old, err = openSide(ctx, m.Old, "from", m.Store, m.scratchDir); err != nil {
 			return err
 		}
 	}
-	if m.new, err = openSide(m.New, "to", m.Store); err != nil {
+	if m.new, err = openSide(ctx, m.New, "to", m.Store, m.scratchDir); err != nil {
 		return err
 	}
 	m.Progress.Start(0, "reading the trees")
@@ -229,7 +227,11 @@ func orElse(s *string, other string) {
 
 // pack fills the payload.
 func (m *maker) pack(ctx context.Context) (err error) {
-	if m.spool, err = os.CreateTemp(m.scratch.dir, "payload-"); err != nil {
+	dir, err := m.scratchDir()
+	if err != nil {
+		return err
+	}
+	if m.spool, err = os.CreateTemp(dir, "payload-"); err != nil {
 		return err
 	}
 	m.payload = patch.NewPayload(m.spool)
@@ -295,8 +297,12 @@ func (c *counter) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// makeScratch makes the folder for temporary files, never inside a tree.
-func (m *maker) makeScratch() (err error) {
+// scratchDir is the folder for temporary files, never inside a tree. It is made
+// when it is first needed.
+func (m *maker) scratchDir() (string, error) {
+	if m.scratch != nil {
+		return m.scratch.dir, nil
+	}
 	dir := m.Scratch
 	if dir == "" {
 		dir = "."
@@ -304,11 +310,14 @@ func (m *maker) makeScratch() (err error) {
 			dir = filepath.Dir(m.Output)
 		}
 	}
-	if within(dir, m.old, m.new) {
+	if within(dir, m.Old, m.New) {
 		dir = os.TempDir()
 	}
-	m.scratch, err = makeScratch(dir)
-	return err
+	var err error
+	if m.scratch, err = makeScratch(dir); err != nil {
+		return "", err
+	}
+	return m.scratch.dir, nil
 }
 
 // close removes the temporary files and closes the trees.

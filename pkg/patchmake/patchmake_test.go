@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/relkit/relkit/pkg/format/delta"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/patch"
+	"github.com/relkit/relkit/pkg/relkittest"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 )
 
@@ -161,10 +163,10 @@ func summary(e *patch.Entries) string {
 // it, compares, rolls back and compares.
 func TestEveryChange(t *testing.T) {
 	big := noise(1, 100_000)
-	old := write(t, t.TempDir(), "bin/", "etc/", "gone/", "gone/x: x", "lib/", "turn/", "turn/inside: y",
+	old := write(t, t.TempDir(), "bin", "etc", "gone", "gone/x: x", "lib", "turn", "turn/inside: y",
 		"bin/app: "+big, "bin/same: same", "etc/a.conf: one\ntwo\n", "etc/mode: m", "lib/lib-1.2.so: "+noise(2, 50_000),
 		"link -> bin/app", "h1: linked", "h2 = h1", "h3 = h1", "k1: kept", "k2 = k1", "k3 = k1", "sock: becomes", "bin/moved: "+noise(5, 3000))
-	neu := write(t, t.TempDir(), "bin/", "etc/", "lib/", "turn: now a file", "fresh/", "fresh/deep/", "fresh/deep/f: new file\n", "fresh/empty: ",
+	neu := write(t, t.TempDir(), "bin", "etc", "lib", "turn: now a file", "fresh", "fresh/deep", "fresh/deep/f: new file\n", "fresh/empty: ",
 		"bin/app: "+big[:50_000]+"changed"+big[50_000:], "bin/same: same", "etc/a.conf: one\nTWO\n", "etc/mode: m", "lib/lib-1.3.so: "+noise(2, 50_000)+"more",
 		"link -> bin/same", "h1: linked", "h2 = h1", "h4 = h1", "k1: kept", "k2 = k1", "k3 = k1", "sock -> elsewhere", "fresh/moved: "+noise(5, 3000), "fresh/twin: new file\n")
 	if err := os.Chmod(filepath.Join(neu, "etc/mode"), 0o600); err != nil {
@@ -266,7 +268,7 @@ func TestLargeFile(t *testing.T) {
 }
 
 func TestFull(t *testing.T) {
-	neu := write(t, t.TempDir(), "bin/", "bin/app: "+noise(1, 1000), "bin/twin: "+noise(1, 1000), "bin/link = bin/app", "s -> bin/app", "empty: ")
+	neu := write(t, t.TempDir(), "bin", "bin/app: "+noise(1, 1000), "bin/twin: "+noise(1, 1000), "bin/link = bin/app", "s -> bin/app", "empty: ")
 	made, p, e, _ := mustRun(t, Options{New: neu, Meta: Meta{Product: "fw", ToVersion: "2"}})
 	if h := p.Header(); !h.Full || h.From != nil || made.ID != "fw-full-2" || len(e.Bases) != 0 || h.Sizes.NewBytes != 1000 {
 		t.Errorf("header %+v", p.Header())
@@ -279,7 +281,7 @@ func TestFull(t *testing.T) {
 func TestRefuses(t *testing.T) {
 	key := "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH PRIVATE KEY-----\n"
 	id := "0123456789abcdef0123456789abcdef\n"
-	base := []string{"etc/", "a: 1"}
+	base := []string{"etc", "a: 1"}
 	with := func(more ...string) string { return write(t, t.TempDir(), append(base, more...)...) }
 	old := with()
 	for name, c := range map[string]struct {
@@ -292,7 +294,7 @@ func TestRefuses(t *testing.T) {
 		"pem key":        {Options{Old: old, New: with("etc/key: " + strings.ReplaceAll(key, "OPENSSH ", ""))}, failure.Refused, `"etc/key" holds a private key`},
 		"machine id":     {Options{Old: old, New: with("etc/machine-id: " + id)}, failure.Refused, `"etc/machine-id" holds a machine id`},
 		"no such folder": {Options{Old: old, New: "/nonexistent"}, failure.Usage, "no folder"},
-		"a file":         {Options{Old: filepath.Join(old, "a"), New: old}, failure.Usage, "no folder"},
+		"no archive":     {Options{Old: filepath.Join(old, "a"), New: old}, failure.Untrusted, "unpacking"},
 		"bad id":         {Options{Old: old, New: with("b: 2"), Meta: Meta{ID: "a/b"}}, failure.Usage, "bad id"},
 		"bad version":    {Options{Old: old, New: with("b: 2"), Meta: Meta{ToVersion: "a b"}}, failure.Usage, "version"},
 		"bad expression": {Options{Old: old, New: with("b: 2"), Meta: Meta{Requires: []string{"fw (4)"}}}, failure.Usage, "requires"},
@@ -322,8 +324,8 @@ func TestRefuses(t *testing.T) {
 }
 
 func TestProduct(t *testing.T) {
-	old := write(t, t.TempDir(), "opt/", "opt/app/", "opt/app/bin: 1", "var/", "var/log/", "var/log/x: old", "home/", "home/me: mine")
-	neu := write(t, t.TempDir(), "opt/", "opt/app/", "opt/app/bin: 2", "opt/app/cache/", "opt/app/cache/c: c", "var/", "var/log/", "var/log/x: new", "home/", "home/me: changed")
+	old := write(t, t.TempDir(), "opt", "opt/app", "opt/app/bin: 1", "var", "var/log", "var/log/x: old", "home", "home/me: mine")
+	neu := write(t, t.TempDir(), "opt", "opt/app", "opt/app/bin: 2", "opt/app/cache", "opt/app/cache/c: c", "var", "var/log", "var/log/x: new", "home", "home/me: changed")
 	_, p, e, _ := mustRun(t, Options{Old: old, New: neu, Product: Product{Product: "app", Managed: []string{"opt/app"}, Never: []string{"opt/*/cache"}}})
 	if got := summary(e); got != "-+opt/app/bin content\n" {
 		t.Errorf("changes:\n%s", got)
@@ -350,6 +352,66 @@ func TestBuild(t *testing.T) {
 	b := p.Header().Builds
 	if len(b) != 2 || b[0].Side != "from" || b[0].Build != "fw/000001" || b[1].Build != "fw/000002" {
 		t.Errorf("builds %+v", b)
+	}
+}
+
+// TestZoo has every kind of entry there is, devices and capabilities included as root.
+func TestZoo(t *testing.T) {
+	empty := t.TempDir()
+	zoo := relkittest.Zoo(t)
+	for name, o := range map[string]Options{
+		"made":    {Old: empty, New: zoo},
+		"removed": {Old: zoo, New: empty},
+		"full":    {New: zoo},
+	} {
+		if _, _, err := run(t, o); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	again := filepath.Join(t.TempDir(), "again")
+	relkittest.Need(t, "cp")
+	if out, err := exec.Command("cp", "-a", zoo, again).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v", out, err)
+	}
+	if _, _, err := run(t, Options{Old: zoo, New: again}); failure.Of(err) != failure.Refused {
+		t.Errorf("a copy: %v", err)
+	}
+	for _, change := range []error{
+		os.Chmod(filepath.Join(again, "a/x"), 0o700), os.WriteFile(filepath.Join(again, "etc/empty"), []byte("x"), 0o600),
+		os.Remove(filepath.Join(again, "sym1")), os.Rename(filepath.Join(again, "sparse"), filepath.Join(again, "etc/sparse")),
+	} {
+		if change != nil {
+			t.Fatal(change)
+		}
+	}
+	if _, _, err := run(t, Options{Old: zoo, New: again}); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestArchive: an archive stands for the tree in it.
+func TestArchive(t *testing.T) {
+	relkittest.Need(t, "tar", "gzip")
+	old := write(t, t.TempDir(), "bin", "bin/app: one", "l -> bin/app", "h = bin/app")
+	neu := write(t, t.TempDir(), "bin", "bin/app: two", "l -> bin/app", "h = bin/app")
+	_, _, _, want := mustRun(t, Options{Old: old, New: neu})
+	file := filepath.Join(t.TempDir(), "new.tar.gz")
+	if out, err := exec.Command("tar", "--posix", "--sort=name", "-czf", file, "-C", neu, ".").CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v", out, err)
+	}
+	_, _, _, got := mustRun(t, Options{Old: old, New: file})
+	if !bytes.Equal(got, want) {
+		t.Error("the archive of a tree gives another patch than the tree")
+	}
+	b, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(file, b[:len(b)-20], 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := run(t, Options{Old: old, New: file}); failure.Of(err) != failure.Untrusted {
+		t.Errorf("a cut archive: %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package patchmake
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/engine/store"
 	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/archive"
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/glob"
 	"github.com/relkit/relkit/pkg/format/manifest"
@@ -105,15 +107,20 @@ type side struct {
 	product string
 	version string
 	build   *patch.Build
+	archive bool             // the operand is an archive: dir is to be filled from it
 	stored  []manifest.Entry // of a stored image: all that its manifest lists
 	entries []manifest.Entry
 	digest  digest.Digest
 }
 
-// openSide finds the tree that an operand means.
-func openSide(operand, which, storeDir string) (*side, error) {
+// openSide finds the tree that an operand means. An archive is unpacked into
+// a folder called which, of the scratch folder.
+func openSide(ctx context.Context, operand, which, storeDir string, scratch func() (string, error)) (*side, error) {
 	s := &side{name: operand, dir: operand}
 	err := s.find(which, storeDir)
+	if err == nil && s.archive {
+		err = s.unpack(ctx, which, scratch)
+	}
 	if err == nil {
 		s.root, err = fsys.Open(s.dir)
 	}
@@ -129,13 +136,75 @@ func (s *side) find(which, storeDir string) error {
 	case errors.Is(err, fs.ErrNotExist) && strings.Contains(s.name, ":") && !strings.Contains(s.name, "/") && storeDir != "":
 		return s.findImage(storeDir)
 	case errors.Is(err, fs.ErrNotExist):
-		return failure.Errorf(failure.Usage, "%q is no folder and no stored image", s.name)
+		return failure.Errorf(failure.Usage, "%q is no folder, no archive and no stored image", s.name)
 	case err != nil:
 		return err
-	case !info.IsDir():
-		return failure.Errorf(failure.Usage, "%q is no folder and no stored image", s.name)
+	case info.IsDir():
+		return s.findBuild(which)
 	}
-	return s.findBuild(which)
+	s.archive = true
+	return nil
+}
+
+// unpack restores the tree of a tar archive, packed or not.
+func (s *side) unpack(ctx context.Context, which string, scratch func() (string, error)) error {
+	f, err := os.Open(s.name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	plain, err := archive.Unpack(f)
+	if err != nil {
+		return fmt.Errorf("reading %q: %w", s.name, err)
+	}
+	defer plain.Close()
+	parent, err := scratch()
+	if err != nil {
+		return err
+	}
+	s.dir = filepath.Join(parent, which)
+	if err := os.Mkdir(s.dir, 0o700); err != nil {
+		return err
+	}
+	root, err := fsys.Open(s.dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	members := archive.Any(bufio.NewReaderSize(plain, 1<<20))
+	err = tree.Restore(ctx, root, archiveItems(members), tree.RestoreOptions{NoSync: true})
+	if err == nil {
+		_, err = io.Copy(io.Discard, plain) // a checksum at the end
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, archive.ErrChecksum) {
+		err = failure.As(failure.Untrusted, err)
+	}
+	if err != nil {
+		return fmt.Errorf("unpacking %q: %w", s.name, err)
+	}
+	return nil
+}
+
+func archiveItems(members archive.Members) tree.Items {
+	return func(yield func(*tree.Item, error) bool) {
+		for {
+			a, err := members.Next()
+			if err == io.EOF {
+				return
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			it := &tree.Item{Entry: &a.Entry, LinkTo: a.LinkTo}
+			if a.Content != nil {
+				it.Content = func() (io.ReadCloser, error) { return io.NopCloser(a.Content), nil }
+			}
+			if !yield(it, nil) {
+				return
+			}
+		}
+	}
 }
 
 // findImage takes a stored image: its tree, and its manifest for what is in it,
@@ -217,7 +286,7 @@ func (s *side) read(ctx context.Context, what *scope, jobs int, note func(path, 
 // capture reads a tree as far as the scope goes: its entries and its digest.
 func capture(ctx context.Context, root fsys.FS, what *scope, jobs int, note func(path, why string)) ([]manifest.Entry, digest.Digest, error) {
 	var all []manifest.Entry
-	for e, err := range tree.Capture(ctx, root, tree.Options{Jobs: jobs, Skip: what.skip, Note: note}) {
+	for e, err := range tree.Capture(ctx, root, tree.Options{Jobs: jobs, Skip: what.skip, FSType: tree.MountTypes(), Note: note}) {
 		if err != nil {
 			return nil, digest.Digest{}, err
 		}
@@ -245,14 +314,14 @@ func (s *side) close() {
 	}
 }
 
-// within tells whether path lies in the folder of one of the sides.
-func within(path string, sides ...*side) bool {
+// within tells whether path lies in one of the folders.
+func within(path string, dirs ...string) bool {
 	path = resolve(path)
-	for _, s := range sides {
-		if s == nil {
+	for _, dir := range dirs {
+		if dir == "" {
 			continue
 		}
-		dir := resolve(s.dir)
+		dir = resolve(dir)
 		if path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/") {
 			return true
 		}
