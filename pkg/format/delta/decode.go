@@ -22,11 +22,9 @@ import (
 // MaxWindow is the largest zstd window a segment uses, in bytes.
 const MaxWindow = 16 << 20
 
-// maxBases bounds the old files that one segment copies from: what a hostile
-// one can make a reader open.
-const maxBases = 1 << 16
-
-// Bases finds an old file by its ordinal, with its size.
+// Bases finds an old file by its ordinal, with its size. It is asked for every
+// copy, and what it answers is used only until it is asked again: so it may
+// keep as few files open as it likes.
 type Bases func(ordinal int) (io.ReaderAt, int64, error)
 
 // Decode unpacks a segment to w. It writes exactly output bytes or fails; a
@@ -79,18 +77,12 @@ type blockDecoder struct {
 	w     io.Writer
 	left  int64
 	bases Bases
-	open  map[uint64]*base
+	ends  map[int]int64 // where the last copy of each base ended
 	buf   []byte
 }
 
-type base struct {
-	r    io.ReaderAt
-	size int64
-	end  int64 // of the last copy
-}
-
 func (d *blockDecoder) run() error {
-	d.open = map[uint64]*base{}
+	d.ends = map[int]int64{}
 	for d.left > 0 {
 		op, err := d.uvarint()
 		if err != nil {
@@ -150,19 +142,23 @@ func (d *blockDecoder) copy(n int64) error {
 	if err != nil {
 		return truncated(err)
 	}
-	from, err := d.base(ordinal)
+	if ordinal > math.MaxInt32 {
+		return bad("base %d: no such number", ordinal)
+	}
+	number := int(ordinal)
+	from, size, err := d.bases(number)
 	if err != nil {
-		return err
+		return fmt.Errorf("base %d: %w", number, err)
 	}
-	off := from.end + move
-	if off < 0 || off > from.size-n {
-		return bad("base %d: bytes %d to %d of a file of %d", ordinal, off, off+n, from.size)
+	off := d.ends[number] + move
+	if off < 0 || off > size-n {
+		return bad("base %d: bytes %d to %d of a file of %d", number, off, off+n, size)
 	}
-	from.end = off + n
+	d.ends[number] = off + n
 	for n > 0 {
 		b := d.buf[:min(n, int64(len(d.buf)))]
-		if got, err := from.r.ReadAt(b, off); got < len(b) {
-			return fmt.Errorf("base %d: reading at %d: %w", ordinal, off, err)
+		if got, err := from.ReadAt(b, off); got < len(b) {
+			return fmt.Errorf("base %d: reading at %d: %w", number, off, err)
 		}
 		if _, err := d.w.Write(b); err != nil {
 			return err
@@ -171,23 +167,6 @@ func (d *blockDecoder) copy(n int64) error {
 		off += int64(len(b))
 	}
 	return nil
-}
-
-// base opens a base at its first use.
-func (d *blockDecoder) base(ordinal uint64) (*base, error) {
-	if b, ok := d.open[ordinal]; ok {
-		return b, nil
-	}
-	if ordinal > math.MaxInt32 || len(d.open) >= maxBases {
-		return nil, bad("base %d: bad number, or more than %d bases", ordinal, maxBases)
-	}
-	r, size, err := d.bases(int(ordinal))
-	if err != nil {
-		return nil, fmt.Errorf("base %d: %w", ordinal, err)
-	}
-	b := &base{r: r, size: size}
-	d.open[ordinal] = b
-	return b, nil
 }
 
 func (d *blockDecoder) uvarint() (uint64, error) {

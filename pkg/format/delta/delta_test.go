@@ -179,6 +179,37 @@ type failing struct{ err error }
 
 func (f failing) Write([]byte) (int, error) { return 0, f.err }
 
+// TestFewOpenFiles: a base may be closed as soon as another is asked for.
+func TestFewOpenFiles(t *testing.T) {
+	var target []byte
+	var sources []Source
+	for i := range 5 {
+		sources = append(sources, Source{Ordinal: i, Data: noise(uint64(i), 1000)})
+	}
+	for i := range 20 {
+		target = append(target, sources[i%5].Data[i*40:i*40+200]...)
+	}
+	p := encode(t, Best, target, sources)
+	if p.Method != Block {
+		t.Fatalf("method %d", p.Method)
+	}
+	open := fromSources(sources)
+	var last *closable
+	one := func(n int) (io.ReaderAt, int64, error) {
+		if last != nil {
+			last.ReaderAt = nil
+		}
+		r, size, err := open(n)
+		last = &closable{r}
+		return last, size, err
+	}
+	if got := decode(t, p, len(target), one); !bytes.Equal(got, target) {
+		t.Error("came back changed")
+	}
+}
+
+type closable struct{ io.ReaderAt }
+
 // TestDecodeMemory: a base of any size is read by offset, and a long output is
 // not held.
 func TestDecodeMemory(t *testing.T) {
