@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test with skips disallowed, then the packages that use concurrency
-# once more under the race detector (with -short: races show on small inputs).
+# Runs every test with skips disallowed, two power cuts of a virtual machine, then
+# the packages that use concurrency once more under the race detector (with -short: races show on small inputs).
 # RELKIT_TEST_LOG=FILE keeps the events of both runs (go test -json).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,6 +15,9 @@ status=0
 export RELKIT_TEST_DISALLOW_SKIP=1 PATH=$PATH:/usr/sbin:/sbin
 echo "== all tests"
 go test -json "$@" ./... | tee -a "$log" | "$tmp/testlog" || status=$?
+
+echo "== a short one of the tests in virtual machines (make test-vm runs them all)"
+RELKIT_TEST_CUTS=2 go test -json -tags vm -run 'TestVMPowerCutPatch/ext4' ./cmd/relkit | tee -a "$log" | "$tmp/testlog" || status=$?
 
 # shellcheck disable=SC2016 # the dollar belongs to the template
 concurrent=$(go list -f '{{$p := .}}{{range .GoFiles}}{{$p.Dir}}/{{.}}{{"\n"}}{{end}}' ./... |
