@@ -53,12 +53,16 @@ func NewAtomic(path string, mode os.FileMode) (*Atomic, error) {
 		return a, nil
 	}
 	// EOPNOTSUPP or EISDIR: no O_TMPFILE here. Any other error comes again.
-	a.temp = a.spare()
-	a.f, err = os.OpenFile(a.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode.Perm())
-	if err != nil {
+	if err := a.openNamed(mode); err != nil {
 		return nil, err
 	}
 	return a, nil
+}
+
+func (a *Atomic) openNamed(mode os.FileMode) (err error) {
+	a.temp = a.spare()
+	a.f, err = os.OpenFile(a.temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, mode.Perm())
+	return err
 }
 
 // spare is a name beside path that nobody else has.

@@ -73,6 +73,46 @@ func (f *memFS) on(op, name string, do func(found) error) error {
 	return pathError(op, name, err)
 }
 
+// spot is a name found: its volume, and its inode, nil where the name is free.
+type spot struct {
+	vol  *volume
+	node *node
+}
+
+func (m *Mem) rootPlace() spot {
+	v := m.volumes[0]
+	return spot{v, v.now.nodes[v.now.root]}
+}
+
+// child is a name of a folder, or the root of what is mounted there.
+func (m *Mem) child(at spot, name string) spot {
+	id, ok := at.node.children[name]
+	if !ok {
+		return spot{vol: at.vol}
+	}
+	if len(m.mounts) == 0 {
+		return spot{at.vol, at.vol.now.nodes[id]}
+	}
+	if v := m.mounts[mountPoint{at.vol, id}]; v != nil {
+		return spot{v, v.now.nodes[v.now.root]}
+	}
+	return spot{at.vol, at.vol.now.nodes[id]}
+}
+
+// enter is a folder's child that is to be walked through.
+func (m *Mem) enter(at spot, name string) (spot, error) {
+	next := m.child(at, name)
+	switch {
+	case next.node == nil:
+		return next, unix.ENOENT
+	case next.node.kind == manifest.Symlink:
+		return next, unix.ELOOP
+	case next.node.kind != manifest.Dir:
+		return next, unix.ENOTDIR
+	}
+	return next, nil
+}
+
 func (v *volume) info(n *node) Info {
 	i := Info{
 		Kind: n.kind, Mode: n.mode, UID: n.uid, GID: n.gid, Size: int64(len(n.data)), ModTime: n.mtime, ChangeTime: n.ctime,

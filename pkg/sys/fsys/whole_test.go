@@ -198,3 +198,23 @@ func TestAtomicWhere(t *testing.T) {
 	}
 	must(t, write(filepath.Join(dir, strings.Repeat("n", 255)), "long"))
 }
+
+// TestAtomicNamed: where the file system has no O_TMPFILE.
+func TestAtomicNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), strings.Repeat("n", 255))
+	for _, end := range []func(*Atomic) error{(*Atomic).Abort, (*Atomic).Commit} {
+		a := &Atomic{path: path}
+		must(t, a.openNamed(0600))
+		_, err := io.WriteString(a, "x")
+		must(t, err)
+		if _, err := os.Lstat(path); err == nil {
+			t.Error("visible before Commit")
+		}
+		must(t, end(a))
+	}
+	names, err := os.ReadDir(filepath.Dir(path))
+	must(t, err)
+	if len(names) != 1 || names[0].Name() != filepath.Base(path) {
+		t.Errorf("left: %q", names)
+	}
+}
