@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync"
 
-
 	"github.com/relkit/relkit/pkg/format/manifest"
 )
 
