@@ -302,7 +302,11 @@ func TestPrune(t *testing.T) {
 	if err := os.Chmod(filepath.Join(dir, "shut"), 0o500); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.Chmod(filepath.Join(dir, "shut"), 0o700) })
+	t.Cleanup(func() {
+		os.Chmod(filepath.Join(dir, "shut"), 0o700)
+		s.discard("fw")
+		s.discard("os")
+	})
 	for range 4 {
 		mustPut(t, s, "fw", "", dir)
 	}
