@@ -230,8 +230,7 @@ func checkCommand(t *testing.T, file, command string) {
 	for _, rest := range strings.Split(command, "relkit ")[1:] {
 		call := relkitCall.FindStringSubmatch(rest)
 		if call == nil {
-			t.Errorf("%s: no command in %s", file, command)
-			continue
+			continue // a folder of that name
 		}
 		page := read(t, "../man/relkit-"+call[1]+".1")
 		for _, flag := range longFlag.FindAllStringSubmatch(call[2], -1) {
