@@ -220,6 +220,56 @@ func TestKilledBuild(t *testing.T) {
 	}
 }
 
+// TestKilledAtAnyTime kills relkit at moments spread over a build: no number is
+// lost or doubled, the history can be read, nothing stays locked or running.
+func TestKilledAtAnyTime(t *testing.T) {
+	p := newProject(t, "[[builder.step]]\nname = \"a\"\nsh = \"mkdir -p out; echo $$ >>$HOME/pids; sleep 0.02; echo x >out/x\"\n[builder.artifacts]\npaths = [\"out/*\"]\n", nil)
+	start := time.Now()
+	p.record(0)
+	whole := time.Since(start)
+	const kills = 30
+	for i := range kills {
+		cmd := p.relkit("build")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(whole * time.Duration(i) / kills)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	last := p.record(0)
+	out, err := p.relkit("build", "--history", "--json").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	interrupted := 0
+	for i, line := range strings.Split(strings.TrimSpace(string(out)), "\n") {
+		ev, err := record.DecodeBuildEvent([]byte(line))
+		if err != nil || ev.Number != i+1 {
+			t.Fatalf("line %d: %v: %s", i+1, err, line)
+		}
+		if ev.Status == record.BuildInterrupted {
+			interrupted++
+		}
+		data, err := os.ReadFile(filepath.Join(p.dir, fmt.Sprintf("state/builds/fw/%06d/build.json", ev.Number)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := record.DecodeBuild(data); err != nil || b.Status != ev.Status {
+			t.Errorf("%d: %v, %+v", ev.Number, err, b)
+		}
+	}
+	if n := strings.Count(string(out), "\n"); n != last.Number {
+		t.Errorf("%d lines of history for %d builds", n, last.Number)
+	}
+	if interrupted == 0 {
+		t.Error("no kill hit a build")
+	}
+	if left := alive(p.waitFor("pids", 1)); len(left) > 0 {
+		t.Errorf("%d steps still run", len(left))
+	}
+}
+
 // TestKilledSupervisor: relkit notices, records an error and leaves nothing.
 func TestKilledSupervisor(t *testing.T) {
 	p := newProject(t, family, nil)
