@@ -140,6 +140,8 @@ func (g *get) folder(ctx context.Context, dir string) error {
 
 // stream takes the image from a tar archive and returns the machine description in it.
 func (g *get) stream(ctx context.Context, r io.Reader) ([]byte, error) {
+	r, stop := interruptible(ctx, r)
+	defer stop()
 	plain, err := archive.Unpack(r)
 	if err != nil {
 		return nil, fmt.Errorf("reading the stream: %w", err)

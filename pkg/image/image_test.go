@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -271,6 +272,37 @@ func TestCutStreams(t *testing.T) {
 		if v, _ := s.Versions("fw"); len(v) > 0 {
 			t.Errorf("%s: stored as %q", name, v)
 		}
+	}
+}
+
+// TestInterrupted: a run that waits for its stream ends when it is told to, and
+// leaves nothing.
+func TestInterrupted(t *testing.T) {
+	st := newStore(t)
+	head := tarball(t, tar.Header{Name: "a", Typeflag: tar.TypeReg})[:1024]
+	silentPipe, w := io.Pipe()
+	defer w.Close()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	done := make(chan error)
+	go func() {
+		_, _, err := Get(ctx, st, Source{Stream: io.MultiReader(bytes.NewReader(head), silentPipe)}, Options{
+			Ref: store.Ref{Name: "fw"}, Log: slog.New(slog.DiscardHandler), Progress: silent{}})
+		done <- err
+	}()
+	if _, err := w.Write([]byte{0}); err != nil { // it has come to the pipe
+		t.Fatal(err)
+	}
+	told := errors.New("told to end")
+	cancel(told)
+	if err := <-done; !errors.Is(err, told) {
+		t.Errorf("got %v", err)
+	}
+	if names, err := st.Names(); err != nil || len(names) > 0 {
+		t.Errorf("left: %q, %v", names, err)
+	}
+	again, _ := mustTake(t, st, Source{Stream: bytes.NewReader(tarball(t, tar.Header{Name: "a", Typeflag: tar.TypeReg}))}, Options{})
+	if again.Version != "1" {
+		t.Errorf("the next one is %s", again.Ref)
 	}
 }
 

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -11,6 +12,22 @@ import (
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/sys/tree"
 )
+
+// interruptible is r until ctx is over, and then ctx's cause: a pipe that says
+// nothing would hold up the end of the run. stop lets go of r, but for a read
+// that is under way.
+func interruptible(ctx context.Context, r io.Reader) (_ io.Reader, stop func()) {
+	out, in := io.Pipe()
+	forget := context.AfterFunc(ctx, func() { in.CloseWithError(context.Cause(ctx)) })
+	go func() {
+		_, err := io.CopyBuffer(struct{ io.Writer }{in}, struct{ io.Reader }{r}, make([]byte, 256<<10))
+		in.CloseWithError(err) // nil: io.EOF
+	}()
+	return out, func() {
+		forget()
+		out.Close()
+	}
+}
 
 // items is an archive's members as what is to be restored, without what is left
 // out. The content of a hard-linked file is with its first name: where that one

@@ -23,7 +23,7 @@ const (
 // stays open.
 func Pack(w io.Writer, jobs int) (io.WriteCloser, error) {
 	return zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(max(jobs, 1)),
-		zstd.WithEncoderCRC(true))
+		zstd.WithConcurrentBlocks(jobs > 1), zstd.WithEncoderCRC(true))
 }
 
 // Unpack reads a stream that is packed by zstd or gzip, or not at all: its
