@@ -30,6 +30,9 @@ type VM struct {
 	// Disks are raw images, /dev/vda and on in the guest. What the guest has
 	// written survives Kill: QEMU's cache is the host's page cache.
 	Disks []string
+	// WriteLog is a file in which QEMU records each write and flush of the first
+	// disk, for Replay.
+	WriteLog string
 	// Modules are loaded before Init, with what they depend on and what Disks need.
 	Modules []string
 	// Kernel is DebianKernel by default.
@@ -90,6 +93,11 @@ func StartVM(t testing.TB, c VM) *Machine {
 	if err := makeSparse(m.out, outSize); err != nil {
 		t.Fatal(err)
 	}
+	if c.WriteLog != "" {
+		if err := makeSparse(c.WriteLog, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
 	initrd := filepath.Join(dir, "initrd")
 	if err := c.writeInitrd(initrd); err != nil {
 		t.Fatal(err)
@@ -142,11 +150,19 @@ func (c *VM) args(initrd, out string) []string {
 		"-serial", "stdio", "-kernel", c.Kernel.Image, "-initrd", initrd,
 		"-append", strings.TrimSpace("console=ttyS0 quiet panic=-1 " + c.Append),
 	}
-	for _, image := range append(append([]string{}, c.Disks...), out) {
-		args = append(args, "-drive", "if=virtio,format=raw,cache=unsafe,file="+strings.ReplaceAll(image, ",", ",,"))
+	for i, image := range append(append([]string{}, c.Disks...), out) {
+		node := fmt.Sprintf("driver=raw,node-name=disk%d,file.driver=file,file.cache.no-flush=on,file.filename=%s", i, escape(image))
+		if i == 0 && c.WriteLog != "" {
+			node = fmt.Sprintf("driver=blklogwrites,node-name=disk0,file.driver=file,file.cache.no-flush=on,file.filename=%s,log.driver=file,log.filename=%s",
+				escape(image), escape(c.WriteLog))
+		}
+		args = append(args, "-blockdev", node, "-device", fmt.Sprintf("virtio-blk-pci,drive=disk%d", i))
 	}
 	return append(args, c.Args...)
 }
+
+// escape is a file name inside one of QEMU's option lists.
+func escape(file string) string { return strings.ReplaceAll(file, ",", ",,") }
 
 func (c *VM) writeInitrd(file string) error {
 	busybox, err := exec.LookPath("busybox")

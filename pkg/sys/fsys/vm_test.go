@@ -4,6 +4,7 @@ package fsys
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -58,6 +59,56 @@ func TestVMPowerCut(t *testing.T) {
 	for _, fs := range relkittest.FileSystems() {
 		t.Run(fs.Kind, func(t *testing.T) { cuts.Run(t, fs, 4) })
 	}
+}
+
+// TestVMReplay cuts the power before every flush of the disk, with the writes since
+// the flush before lost, and then with a random choice of them done: the file is
+// always one that was written, whole, and never older than at an earlier flush.
+func TestVMReplay(t *testing.T) {
+	program := relkittest.StaticTest(t, "vm")
+	for _, fs := range relkittest.FileSystems() {
+		t.Run(fs.Kind, func(t *testing.T) {
+			relkittest.NeedRoot(t)
+			base := relkittest.MakeImage(t, fs.Kind, fs.MiB)
+			disk, log := filepath.Join(t.TempDir(), "disk.raw"), filepath.Join(t.TempDir(), "log")
+			data, err := os.ReadFile(base)
+			must(t, err, os.WriteFile(disk, data, 0600))
+			m := relkittest.StartVM(t, relkittest.VM{
+				Init:  "mount -t " + fs.Kind + " /dev/vda /mnt && FSYS_TEST_WRITE=/mnt fsys.test -test.run '^TestVMWriter$'",
+				Files: map[string]string{"/bin/fsys.test": program}, Disks: []string{disk}, Modules: fs.Modules, WriteLog: log,
+			})
+			m.WaitFor("wrote 20\r\n", 3*time.Minute)
+			m.Kill()
+			var durable []int // at each point, with what is not flushed lost
+			for _, loose := range []bool{false, true} {
+				points := relkittest.Replay(t, base, log, loose, 1, func(point int, image string) {
+					got := fileOn(t, fs.Kind, image)
+					if !loose {
+						durable = append(durable, got)
+					}
+					if got < durable[point] || point > 0 && got < durable[point-1] {
+						t.Errorf("point %d, loose %v: %d is there, %d was durable", point, loose, got, durable[point])
+					}
+				})
+				t.Logf("loose %v: %d points, %d at the end", loose, points, durable[points-1])
+				if points < 20 || durable[points-1] < 20 {
+					t.Errorf("%d points for 20 files, %d at the end", points, durable[points-1])
+				}
+			}
+		})
+	}
+}
+
+// fileOn is the number of the file on an image, 0 before there is one.
+func fileOn(t *testing.T, kind, image string) int {
+	t.Helper()
+	dir, unmount := relkittest.MountImage(t, kind, image)
+	defer unmount()
+	name := filepath.Join(dir, "file")
+	if _, err := os.Lstat(name); errors.Is(err, os.ErrNotExist) {
+		return 0
+	}
+	return checkWritten(t, name)
 }
 
 // lastWrote is the number of the last whole "wrote N" line.
