@@ -8,6 +8,8 @@ func commands(e *env) []*cli.Command {
 	return []*cli.Command{
 		auditCommand(e),
 		buildCommand(e),
+		distributeCommand(e),
+		fetchCommand(e),
 		getimageCommand(e),
 		healthcheckCommand(e),
 		inspectCommand(e),
@@ -15,6 +17,7 @@ func commands(e *env) []*cli.Command {
 		patchMakeCommand(e),
 		patchRollbackCommand(e),
 		prepareclientCommand(e),
+		serveCommand(e),
 		signCommand(e),
 	}
 }

@@ -21,8 +21,9 @@ import (
 // FetchOptions say for whom, from where and to where.
 type FetchOptions struct {
 	Network
-	// To is the folder for the files.
-	To string
+	// To is the folder for the files; File, where not "", is the one file that
+	// an artifact's content goes to instead.
+	To, File string
 	// State is where relkit keeps what it knows of the machine.
 	State string
 	// Policy is who may sign channels; its Require is the roles of the releases
@@ -88,6 +89,9 @@ func Fetch(ctx context.Context, ref Ref, o FetchOptions) (*Fetched, error) {
 		return nil, err
 	}
 	if m.Type == artifact.TypeReleases && !ref.ByDigest() {
+		if o.File != "" {
+			return nil, failure.WithHint(failure.Errorf(failure.Usage, "%s is a channel, which may have several files for this machine", ref), "--to DIR says where they go")
+		}
 		return fetchChannel(ctx, repo, ref, o)
 	}
 	if err := notChannel(ref, o); err != nil {
@@ -114,8 +118,14 @@ func notChannel(ref Ref, o FetchOptions) error {
 
 // fetchFiles downloads every named layer of an artifact.
 func fetchFiles(ctx context.Context, repo repository, m *artifact.Manifest, o FetchOptions) ([]FetchedFile, error) {
+	if o.File != "" {
+		if len(m.Layers) != 1 {
+			return nil, failure.WithHint(failure.Errorf(failure.Refused, "the artifact has %d files", len(m.Layers)), "--to DIR says where they go")
+		}
+		files := []FetchedFile{{Path: o.File, Digest: m.Layers[0].Digest, Size: m.Layers[0].Size}}
+		return files, download(ctx, repo, files, o)
+	}
 	files := []FetchedFile{}
-	var total int64
 	for _, l := range m.Layers {
 		name, err := l.FileName()
 		if err != nil {
@@ -127,7 +137,6 @@ func fetchFiles(ctx context.Context, repo repository, m *artifact.Manifest, o Fe
 			}
 		}
 		files = append(files, FetchedFile{Path: filepath.Join(o.To, name), Digest: l.Digest, Size: l.Size})
-		total += l.Size
 	}
 	return files, download(ctx, repo, files, o)
 }
