@@ -22,20 +22,20 @@ import (
 // collectArtifacts copies what the builder's paths match into the build's
 // folder. A path that matches nothing is the build's failure; it answers why.
 func (j *job) collectArtifacts(ctx context.Context) (failed string, err error) {
-	var files []string
+	var files, folders []string
 	for _, pattern := range j.cell.builder.Artifacts.Paths {
 		pattern, err := substitute(pattern, j.vars)
 		if err != nil {
 			return "", err
 		}
-		found, err := findGlob(j.cwd, pattern)
+		found, dirs, err := findGlob(j.cwd, pattern)
 		if err != nil {
 			return "", fmt.Errorf("looking for artifacts: %w", err)
 		}
 		if len(found) == 0 {
 			return fmt.Sprintf("artifacts: %q matches no file", pattern), nil
 		}
-		files = append(files, found...)
+		files, folders = append(files, found...), append(folders, dirs...)
 	}
 	if len(files) == 0 {
 		return "", nil
@@ -43,6 +43,11 @@ func (j *job) collectArtifacts(ctx context.Context) (failed string, err error) {
 	slices.SortFunc(files, manifest.Compare)
 	files = slices.Compact(files)
 	root := filepath.Join(j.dir, artifactsDir)
+	for _, dir := range folders { // those that are empty would not be there otherwise
+		if err := os.MkdirAll(filepath.Join(root, filepath.FromSlash(dir)), 0o755); err != nil {
+			return "", fmt.Errorf("artifacts: %w", err)
+		}
+	}
 	for _, file := range files {
 		if err := ctx.Err(); err != nil {
 			return "", context.Cause(ctx)
@@ -56,7 +61,7 @@ func (j *job) collectArtifacts(ctx context.Context) (failed string, err error) {
 		}
 		j.build.Artifacts = append(j.build.Artifacts, a)
 	}
-	if err := j.clampFolders(root); err != nil {
+	if err := j.finishFolders(root); err != nil {
 		return "", fmt.Errorf("artifacts: %w", err)
 	}
 	return "", j.writeSums()
@@ -70,7 +75,7 @@ func (j *job) collect(root, file string) (a record.BuildArtifact, problem string
 	if err != nil {
 		return a, "", err
 	}
-	a.Mode = fmt.Sprintf("%04o", info.Mode().Perm())
+	a.Mode = fmt.Sprintf("%04o", octalMode(info.Mode()))
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return a, "", err
 	}
@@ -88,7 +93,7 @@ func (j *job) collect(root, file string) (a record.BuildArtifact, problem string
 	case !mode.IsRegular():
 		return a, "neither a file nor a symlink", nil
 	}
-	a.Digest, a.SizeBytes, err = copyFile(from, to, info.Mode().Perm())
+	a.Digest, a.SizeBytes, err = copyFile(from, to, info.Mode()&modeBits)
 	if err != nil {
 		return a, "", err
 	}
@@ -142,13 +147,51 @@ func (j *job) clamp(file string, mtime time.Time) error {
 	return os.Chtimes(file, mtime, mtime)
 }
 
-func (j *job) clampFolders(root string) error {
-	return filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
+// finishFolders gives the folders of the artifacts their modes and times, the
+// innermost first: one that must not be written to could take no file.
+func (j *job) finishFolders(root string) error {
+	var dirs []string
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, p)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	slices.Reverse(dirs)
+	for _, dir := range dirs {
+		rel, err := filepath.Rel(root, dir)
+		if err != nil {
 			return err
 		}
-		return j.clamp(p, time.Now())
-	})
+		info, err := os.Lstat(filepath.Join(j.cwd, rel))
+		if err != nil {
+			return err
+		}
+		if rel != "." {
+			err = os.Chmod(dir, info.Mode()&modeBits)
+		}
+		if err = errors.Join(err, j.clamp(dir, info.ModTime())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// modeBits are those that chmod(2) sets.
+const modeBits = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
+
+// octalMode is a mode as chmod(1) takes it.
+func octalMode(m fs.FileMode) uint32 {
+	mode := uint32(m.Perm())
+	for bit, set := range map[uint32]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
+		if m&set != 0 {
+			mode |= bit
+		}
+	}
+	return mode
 }
 
 // writeSums writes SHA256SUMS, as sha256sum(1) writes it and checks it with -c

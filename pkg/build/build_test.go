@@ -208,8 +208,13 @@ func builder(sh, more, step string) string {
 const artifact = "[builder.artifacts]\npaths = [\"out/**\"]\n"
 
 func TestSuccess(t *testing.T) {
-	b := newBench(t, builder(`mkdir -p "out/a b"; cp in out/x; chmod 755 out/x; echo y >'out/a b/y\z'; ln -s x out/l; touch -d 2001-02-03 out/old`, "", artifact), map[string]string{"in": "hello\n"})
+	b := newBench(t, builder(`mkdir -p "out/a b"; cp in out/x; chmod 755 out/x; echo y >'out/a b/y\z'; ln -s x out/l; touch -d 2001-02-03 out/old; mkdir -m 700 out/empty; mkdir out/closed; touch out/closed/f; chmod 4711 out/closed/f; chmod 555 out/closed`, `checkout = "copy"`, artifact), map[string]string{"in": "hello\n"})
 	r := b.must()
+	t.Cleanup(func() { // or t.TempDir could not remove them
+		for _, dir := range []string{"state/work/fw/fw/out/closed", "state/builds/fw/000001/artifacts/out/closed"} {
+			_ = os.Chmod(b.path(dir), 0o755)
+		}
+	})
 	rev := b.git("rev-parse", "HEAD")
 	if r.Number != 1 || r.Version != "1.1" || r.Sources[0].Revision != rev || r.Sources[0].Branch != "main" || r.Sources[0].Count != 1 || r.Reason != "asked" {
 		t.Errorf("%+v", r)
@@ -226,13 +231,13 @@ func TestSuccess(t *testing.T) {
 	for _, a := range r.Artifacts {
 		got = append(got, a.Path+" "+a.Mode+" "+a.Target)
 	}
-	want := []string{`artifacts/out/a\040b/y\134z 0644 `, `artifacts/out/l 0777 x`, `artifacts/out/old 0644 `, `artifacts/out/x 0755 `}
+	want := []string{`artifacts/out/a\040b/y\134z 0644 `, `artifacts/out/closed/f 4711 `, `artifacts/out/l 0777 x`, `artifacts/out/old 0644 `, `artifacts/out/x 0755 `}
 	if !slices.Equal(got, want) {
 		t.Errorf("artifacts %q", got)
 	}
 	check := exec.Command("sha256sum", "--strict", "-c", "SHA256SUMS")
 	check.Dir = dir
-	if out, err := check.CombinedOutput(); err != nil || strings.Count(string(out), ": OK") != 3 {
+	if out, err := check.CombinedOutput(); err != nil || strings.Count(string(out), ": OK") != 4 {
 		t.Errorf("sha256sum: %v\n%s", err, out)
 	}
 	epoch := time.Unix(r.SourceDateEpoch, 0)
@@ -241,16 +246,21 @@ func TestSuccess(t *testing.T) {
 			t.Errorf("%s: %v, want %v, %v", name, info.ModTime(), want, err)
 		}
 	}
+	for name, want := range map[string]os.FileMode{"out/empty": os.ModeDir | 0o700, "out/closed": os.ModeDir | 0o555, "out/closed/f": os.ModeSetuid | 0o711} {
+		if info, err := os.Stat(filepath.Join(dir, "artifacts", name)); err != nil || info.Mode() != want {
+			t.Errorf("%s: %v, want %v, %v", name, info.Mode(), want, err)
+		}
+	}
 	p, _ := Open(b.path("relkit.toml"), "")
 	events, bad, err := p.History("fw")
-	if err != nil || bad != 0 || len(events) != 1 || events[0].Revisions["fw"] != rev || events[0].Artifacts != 4 {
+	if err != nil || bad != 0 || len(events) != 1 || events[0].Revisions["fw"] != rev || events[0].Artifacts != 5 {
 		t.Errorf("%v, %d, %+v", err, bad, events)
 	}
 	if _, err := os.Stat(filepath.Join(dir, runningFile)); err == nil {
 		t.Error("the running mark is still there")
 	}
 	paths, err := Artifacts(r, dir)
-	if err != nil || len(paths) != 4 || paths[0] != dir+`/artifacts/out/a b/y\z` {
+	if err != nil || len(paths) != 5 || paths[0] != dir+`/artifacts/out/a b/y\z` {
 		t.Errorf("%v, %q", err, paths)
 	}
 }

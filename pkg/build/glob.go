@@ -45,16 +45,16 @@ func matchAny(patterns []string, name string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool { return matchGlob(p, name) })
 }
 
-// findGlob lists what matches a pattern below root, sorted, as slash-separated
-// paths from there. Of a folder that matches it lists all that is below it.
-// Symlinks are not followed and .git is not entered.
-func findGlob(root, pattern string) ([]string, error) {
-	var found []string
+// findGlob lists the files that match a pattern below root, sorted, as
+// slash-separated paths from there, and the folders apart. Of a folder that
+// matches it lists all that is below it. Symlinks are not followed and .git is
+// not entered.
+func findGlob(root, pattern string) (files, folders []string, err error) {
 	start := literalPrefix(pattern)
 	if !beneath(root, start) {
-		return nil, nil
+		return nil, nil, nil
 	}
-	err := filepath.WalkDir(filepath.Join(root, filepath.FromSlash(start)), func(full string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(filepath.Join(root, filepath.FromSlash(start)), func(full string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
@@ -66,18 +66,20 @@ func findGlob(root, pattern string) ([]string, error) {
 			return err
 		}
 		rel = filepath.ToSlash(rel)
+		hit := matchGlob(pattern, rel) || matchFolder(pattern, rel)
 		switch {
 		case d.IsDir() && d.Name() == ".git" && rel != start:
 			return fs.SkipDir
-		case d.IsDir():
-			return nil
-		case matchGlob(pattern, rel) || matchFolder(pattern, rel):
-			found = append(found, rel)
+		case rel == ".":
+		case hit && d.IsDir():
+			folders = append(folders, rel)
+		case hit:
+			files = append(files, rel)
 		}
 		return nil
 	})
-	slices.Sort(found)
-	return found, err
+	slices.Sort(files)
+	return files, folders, err
 }
 
 // literalPrefix is the folders of a pattern in front of its first wildcard,

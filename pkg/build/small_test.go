@@ -45,9 +45,22 @@ func TestFindGlob(t *testing.T) {
 		"*.img": "top.img", "**/*.img": "a/deep/y.img a/x.img outside/secret.img top.img", "a": "a/deep/y.img a/x.img",
 		"a/*": "a/deep/y.img a/x.img", "a/x.img": "a/x.img", "nothing/*": "", "link": "link", "link/*": "", "link/secret.img": "", "b/**": "b/z.txt",
 	} {
-		got, err := findGlob(root, pattern)
+		got, _, err := findGlob(root, pattern)
 		if err != nil || strings.Join(got, " ") != want {
 			t.Errorf("%q: %q, %v", pattern, got, err)
+		}
+	}
+}
+
+func TestFindGlobFolders(t *testing.T) {
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "out/empty/deep"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for pattern, want := range map[string]string{"out/**": "out out/empty out/empty/deep", "out/*": "out/empty out/empty/deep", "*": "out out/empty out/empty/deep", "out/*/x": ""} {
+		files, got, err := findGlob(root, pattern)
+		if err != nil || len(files) > 0 || strings.Join(got, " ") != want {
+			t.Errorf("%q: %q, %q, %v", pattern, files, got, err)
 		}
 	}
 }

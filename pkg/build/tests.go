@@ -48,7 +48,7 @@ func (j *job) resultFiles(step *config.Step) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		found, err := findGlob(j.cwd, glob)
+		found, _, err := findGlob(j.cwd, glob)
 		if err != nil {
 			return nil, fmt.Errorf("looking for test results: %w", err)
 		}
