@@ -196,6 +196,8 @@ func flattenValue(dec *json.Decoder, name string, rows *[][]string) {
 			flattenValue(dec, fmt.Sprintf("%s[%d]", name, i), rows)
 		}
 		_, _ = dec.Token()
+	case nil:
+		*rows = append(*rows, []string{name, "null"})
 	default:
 		*rows = append(*rows, []string{name, fmt.Sprint(tok)})
 	}

@@ -111,6 +111,15 @@ func Make(ctx context.Context, o Options) (made *Made, err error) {
 	if err := h.CheckMeta(); err != nil {
 		return nil, failure.As(failure.Usage, err)
 	}
+	// The output is tried before the work is done; nothing appears yet.
+	if m.Output == "" {
+		m.Output = defaultID(&h) + ".rkp"
+	}
+	out, err := m.Create(m.Output)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Abort()
 	config, err := glob.ParseSet(h.ConfigFiles)
 	if err != nil {
 		return nil, failure.As(failure.Usage, fmt.Errorf("config files: %w", err))
@@ -131,7 +140,7 @@ func Make(ctx context.Context, o Options) (made *Made, err error) {
 	if err := m.prove(ctx, sealed); err != nil {
 		return nil, fmt.Errorf("proving the patch: %w", err)
 	}
-	return m.write(sealed)
+	return m.write(out, sealed)
 }
 
 // read opens and captures both trees.
@@ -160,6 +169,9 @@ func (m *maker) read(ctx context.Context) (err error) {
 		if err := s.read(ctx, m.scope, m.Jobs, note); err != nil {
 			return err
 		}
+	}
+	if left := m.scope.leftOut(); left != "" {
+		m.Log.Info("left out, as the product file says: " + left)
 	}
 	return nil
 }
@@ -257,13 +269,10 @@ func (m *maker) stream(w io.Writer, sealed *patch.Sealed, signoffs []signature.S
 }
 
 // write signs the patch and writes the file.
-func (m *maker) write(sealed *patch.Sealed) (*Made, error) {
+func (m *maker) write(out Output, sealed *patch.Sealed) (*Made, error) {
 	h := sealed.Header
 	made := &Made{Schema: "relkit.patch-made/v1", File: m.Output, Patch: sealed.ID(), ID: h.ID, Product: h.Product,
 		From: h.From, To: h.To, Sizes: h.Sizes}
-	if made.File == "" {
-		made.File = defaultID(h) + ".rkp"
-	}
 	var signoffs []signature.SignedDoc
 	if m.Signer != nil {
 		doc, sig, err := m.Signer.signoff(sealed.ID(), m.Role, m.Created, signature.VerdictPass, nil)
@@ -273,11 +282,6 @@ func (m *maker) write(sealed *patch.Sealed) (*Made, error) {
 		signoffs = append(signoffs, signature.SignedDoc{Name: patch.SignoffName(m.Role, nil), Doc: doc, Sig: sig})
 		made.Signed = append(made.Signed, m.Role)
 	}
-	out, err := m.Create(made.File)
-	if err != nil {
-		return nil, err
-	}
-	defer out.Abort()
 	count := &counter{w: out}
 	if err := m.stream(count, sealed, signoffs); err != nil {
 		return nil, err

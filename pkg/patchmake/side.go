@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/relkit/relkit/pkg/config"
@@ -39,7 +41,11 @@ func DecodeProduct(name string, data []byte) (Product, error) {
 }
 
 // scope is a product's globs, ready to match; a nil managed means everything.
-type scope struct{ managed, never glob.Set }
+type scope struct {
+	managed, never glob.Set
+	// left are the names that were left out, without those below them.
+	left map[string]bool
+}
 
 func (p *Product) scope() (*scope, error) {
 	managed, err := glob.ParseSet(p.Managed)
@@ -50,11 +56,32 @@ func (p *Product) scope() (*scope, error) {
 	if err != nil {
 		return nil, failure.As(failure.Usage, fmt.Errorf("never: %w", err))
 	}
-	return &scope{managed, never}, nil
+	return &scope{managed, never, map[string]bool{}}, nil
 }
 
 // skip leaves out what a walk need not even look at.
-func (s *scope) skip(path string, _ manifest.Kind) bool { return s.never.Covers(path) }
+func (s *scope) skip(path string, _ manifest.Kind) bool {
+	if !s.never.Covers(path) {
+		return false
+	}
+	s.left[path] = true
+	return true
+}
+
+// leftOut lists what was left out, for a person.
+func (s *scope) leftOut() string {
+	const most = 5
+	paths := slices.SortedFunc(maps.Keys(s.left), manifest.Compare)
+	rest := len(paths) - most
+	for i := range paths {
+		paths[i] = manifest.Escape(paths[i])
+	}
+	text := strings.Join(paths[:min(len(paths), most)], ", ")
+	if rest > 0 {
+		text += fmt.Sprintf(" and %d more", rest)
+	}
+	return text
+}
 
 // own are the places of relkit itself, which no patch touches.
 var own = []string{tree.Slots, tree.DefaultState}
@@ -80,6 +107,9 @@ func (s *scope) filter(all []manifest.Entry) []manifest.Entry {
 	for i := range all {
 		e := all[i]
 		if !keep[e.Path] {
+			if keep[manifest.Parent(e.Path)] {
+				s.left[e.Path] = true
+			}
 			continue
 		}
 		if names[e.Link] < 2 {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/manifest"
 )
@@ -57,6 +58,9 @@ func (e *EntryReader) start() error {
 		return err
 	}
 	if string(line) != entriesMagic+"\n" {
+		if bytes.HasPrefix(line, []byte("#relkit-entries v")) {
+			return failure.Errorf(failure.Refused, "%q: this relkit reads %q", clip(bytes.TrimSpace(line)), entriesMagic)
+		}
 		return fmt.Errorf("want %q", entriesMagic)
 	}
 	for {

@@ -268,6 +268,7 @@ func TestAddSignoff(t *testing.T) {
 // TestEveryTruncation and TestEveryBit: nothing of a patch is without meaning,
 // but for the content of sign-offs, which whoever verifies them judges.
 func TestEveryTruncation(t *testing.T) {
+	t.Parallel()
 	raw := testPatch(t)
 	for n := range raw {
 		if _, _, _, err := readAll(raw[:n]); failure.Of(err) != failure.Untrusted {
@@ -277,6 +278,7 @@ func TestEveryTruncation(t *testing.T) {
 }
 
 func TestEveryBit(t *testing.T) {
+	t.Parallel()
 	raw := testPatch(t)
 	p, _, _, err := readAll(raw)
 	if err != nil {
@@ -440,7 +442,8 @@ func TestHeaderRefuses(t *testing.T) {
 func TestEntriesRefuse(t *testing.T) {
 	good := string(must(t)(testEntries().Encode()))
 	for _, c := range []struct{ old, new, want string }{
-		{"v1", "v2", `line 1: want "#relkit-entries v1"`},
+		{"v1", "v2", `line 1: "#relkit-entries v2": this relkit reads "#relkit-entries v1"`},
+		{"#relkit-", "#", `line 1: want "#relkit-entries v1"`},
 		{"base 3", "base 0", `does not follow`},
 		{"base 3", "base 03", `canonical`},
 		{"./lib/kept", "./lib/../kept", `bad path`},
@@ -472,6 +475,16 @@ func TestEntriesRefuse(t *testing.T) {
 		if !ok {
 			t.Errorf("%q for %q: %v, want %q", c.new, c.old, err, c.want)
 		}
+	}
+}
+
+// TestNewerEntries: a patch of a newer relkit is refused, not called damaged.
+func TestNewerEntries(t *testing.T) {
+	s, _ := seal(t)
+	h := *s.Header
+	newer := strings.Replace(string(must(t)(testEntries().Encode())), " v1\n", " v2\n", 1)
+	if _, err := openEntries(&h, must(t)(pack([]byte(newer)))); failure.Of(inEntries(err)) != failure.Refused {
+		t.Errorf("%v", err)
 	}
 }
 

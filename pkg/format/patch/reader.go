@@ -20,6 +20,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/signature"
 )
@@ -264,7 +265,15 @@ func openEntries(h *Header, packed []byte) (*VerifiedEntries, error) {
 	return v, nil
 }
 
-func inEntries(err error) error { return untrusted("reading %s: %w", entriesName, err) }
+// inEntries makes what is wrong with the entries untrusted, but for a patch that
+// this relkit is too old for.
+func inEntries(err error) error {
+	err = fmt.Errorf("reading %s: %w", entriesName, err)
+	if failure.Of(err) == failure.Refused {
+		return err
+	}
+	return failure.As(failure.Untrusted, err)
+}
 
 // Next is the next change; io.EOF after the last, when all has been found as
 // the header says.
