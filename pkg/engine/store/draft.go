@@ -39,6 +39,9 @@ func (s *Store) Begin(ctx context.Context, ref Ref, parent string) (*Draft, erro
 	}
 	d := &Draft{s: s, lock: l, claimed: map[int]string{}}
 	if err := d.begin(ref, parent); err != nil {
+		if d.dir != "" {
+			err = errors.Join(err, s.discard(d.dir))
+		}
 		return nil, errors.Join(err, l.Release())
 	}
 	return d, nil
