@@ -90,9 +90,6 @@ func (e *env) stamp() (time.Time, error) {
 // progress shows how far a job is, counted in bytes, as --progress says.
 func (e *env) progress() ui.Progress { return e.console.Progress(ui.Bytes) }
 
-// progressItems is progress counted in things.
-func (e *env) progressItems() ui.Progress { return e.console.Progress(ui.Items) }
-
 // notify asks for the signals that end a run. A signal that the parent had
 // ignored (nohup, a shell's background job) stays ignored. SIGPIPE is asked
 // for so that writing to a closed pipe is an error, cleaned up after like any

@@ -9,23 +9,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/failure"
 )
-
-// sizeValue is the value of a flag that holds a size in bytes, written as in
-// relkit.toml: "4096", "200M", "5MiB". 0 where the flag is not given.
-func sizeValue(c *cli.Context, name string) (int64, error) {
-	s := c.String(name)
-	if s == "" {
-		return 0, nil
-	}
-	n, err := config.ParseSize(s)
-	if err != nil {
-		return 0, failure.Errorf(failure.Usage, "reading --%s: %w", name, err)
-	}
-	return n, nil
-}
 
 // spanValue is the value of a flag that holds a span of time: what Go's
 // durations allow ("90s", "1h30m") and whole days and weeks ("30d", "2w").
