@@ -2,11 +2,15 @@ package record
 
 import (
 	"bytes"
+	"encoding/json"
+	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/relkit/relkit/pkg/format/digest"
+	"github.com/relkit/relkit/pkg/format/machine"
 )
 
 func anImage() *Image {
@@ -70,4 +74,25 @@ func FuzzDecodeImage(f *testing.F) {
 			t.Errorf("%s\nread again is\n%s (%v)", one, two, err)
 		}
 	})
+}
+
+// TestImageSchemas holds the JSON Schemas of what a stored image has beside its
+// tree to the types.
+func TestImageSchemas(t *testing.T) {
+	for name, v := range map[string]any{"image": Image{}, "machine": machine.Machine{}} {
+		data, err := os.ReadFile("../../../man/relkit." + name + ".v1.schema.json")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var schema map[string]any
+		if err := json.Unmarshal(data, &schema); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got := schema["title"]; got != "relkit."+name+"/v1" {
+			t.Errorf("%s: title %q", name, got)
+		}
+		for _, problem := range compareSchema(schema, reflect.TypeOf(v), name) {
+			t.Error(problem)
+		}
+	}
 }
