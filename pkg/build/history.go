@@ -23,7 +23,7 @@ func (s state) appendHistory(e record.BuildEvent) error {
 		return err
 	}
 	// Held for one write: two processes that both see a torn tail must not both close it.
-	l, err := lock.Acquire(context.Background(), filepath.Join(s.dir, locksDir, "history.lock"), true)
+	l, err := lock.Acquire(context.Background(), filepath.Join(s.dir, locksDir, historyLock), true)
 	if err != nil {
 		return fmt.Errorf("writing history: %w", err)
 	}

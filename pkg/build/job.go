@@ -87,8 +87,7 @@ func (r *runner) locked(ctx context.Context, c *Cell) (b *record.Build, err erro
 		return nil, err
 	}
 	failed, err := j.work(ctx)
-	// What was done is recorded whatever happened, and whoever asks to stop.
-	return j.build, j.end(context.WithoutCancel(ctx), failed, err)
+	return j.build, j.end(failed, err)
 }
 
 // fetch brings the revisions to build into the builder's repositories.
@@ -287,8 +286,8 @@ func (j *job) work(ctx context.Context) (failed string, err error) {
 	return j.collectArtifacts(ctx)
 }
 
-// end writes the record.
-func (j *job) end(ctx context.Context, failed string, err error) error {
+// end writes the record: whatever happened, and whoever asked to stop.
+func (j *job) end(failed string, err error) error {
 	b := j.build
 	switch {
 	case err != nil && errors.Is(err, context.Canceled):

@@ -53,7 +53,7 @@ func (p *Project) Plan(operands []string) ([]Cell, error) {
 		}
 	}
 	if len(cells) == 0 {
-		return nil, failure.Errorf(failure.Usage, "%s has no builder", "relkit.toml")
+		return nil, p.cfg.ErrorAt(nil, "no builder")
 	}
 	for i := range cells {
 		if err := p.assign(&cells[i]); err != nil {

@@ -110,6 +110,21 @@ func TestWorkFoldersOfCells(t *testing.T) {
 	}
 }
 
+func TestNumbers(t *testing.T) {
+	s := state{t.TempDir()}
+	for _, name := range []string{"000001", "000010", "999999", "1000000", "1", "last", "0000002", "-00001"} {
+		if err := os.MkdirAll(filepath.Join(s.builder("fw"), name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := s.numbers("fw"); err != nil || !slices.Equal(got, []int{1, 10, 999999, 1000000}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if n, err := s.reserve("fw"); err != nil || n != 1000001 {
+		t.Errorf("%d, %v", n, err)
+	}
+}
+
 func TestRedact(t *testing.T) {
 	for in, want := range map[string]string{
 		"https://u:secret@h/x": "https://u:xxxxx@h/x", "ssh://git@h/x": "ssh://git@h/x", "git@h:x": "git@h:x", "/srv/x": "/srv/x",

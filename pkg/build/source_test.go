@@ -1,11 +1,14 @@
 package build
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/relkit/relkit/pkg/failure"
 )
 
 // TestSourceURLs fetches one repository over each transport that git has here.
@@ -82,5 +85,111 @@ func TestTreesThatWereCutShort(t *testing.T) {
 	b.must()
 	if got := b.log("fw/last"); got != "1\n" {
 		t.Errorf("%q", got)
+	}
+}
+
+func TestCheckoutModes(t *testing.T) {
+	b := newBench(t, "", map[string]string{"in": "1", ".gitignore": "left\n"})
+	gitIn(t, b.path("sub"), "init", "-q", "-b", "main", ".")
+	b.write("sub/s", "sub\n")
+	gitIn(t, b.path("sub"), "add", "-A")
+	gitIn(t, b.path("sub"), "commit", "-q", "-m", "sub")
+	b.git("submodule", "--quiet", "add", b.path("sub"), "mod")
+	b.commit(nil)
+	b.write(".gitconfig", "[protocol \"file\"]\nallow = always\n")
+	script := `cat in mod/s; [ -e left ] && echo left; [ -e other ] && echo other; [ -e mod/left ] && echo modleft; [ -e .git ] && echo dotgit; [ -e mod/.git ] && echo moddotgit; touch left other mod/left; echo changed >in`
+	for _, c := range []struct{ mode, first, second string }{
+		{"incremental", "1sub\ndotgit\nmoddotgit\n", "1sub\nleft\nother\nmodleft\ndotgit\nmoddotgit\n"},
+		{"clean", "1sub\ndotgit\nmoddotgit\n", "1sub\ndotgit\nmoddotgit\n"},
+		{"copy", "1sub\ndotgit\nmoddotgit\n", "1sub\ndotgit\nmoddotgit\n"},
+		{"export", "1sub\n", "1sub\n"},
+		{"incremental", "1sub\ndotgit\nmoddotgit\n", "1sub\nleft\nother\nmodleft\ndotgit\nmoddotgit\n"},
+	} {
+		b.write("relkit.toml", head+builder(script, `checkout = "`+c.mode+`"`, ""))
+		b.opt.Clean = true
+		b.must()
+		if got := b.log("fw/last"); got != c.first {
+			t.Errorf("%s, --clean: %q, want %q", c.mode, got, c.first)
+		}
+		b.opt.Clean = false
+		b.must()
+		if got := b.log("fw/last"); got != c.second {
+			t.Errorf("%s, again: %q, want %q", c.mode, got, c.second)
+		}
+	}
+}
+
+func TestRevAndBranch(t *testing.T) {
+	b := newBench(t, builder("cat in; echo {shortrev} {branch} {k}", "", ""), map[string]string{"in": "1"})
+	b.opt.Set = map[string]string{"k": "v"}
+	first := b.git("rev-parse", "HEAD")
+	b.git("tag", "v1")
+	b.commit(map[string]string{"in": "2"})
+	b.git("checkout", "-q", "-b", "side/line")
+	side := b.commit(map[string]string{"in": "3"})
+	b.git("checkout", "-q", "main")
+	for _, c := range []struct{ rev, branch, want string }{
+		{"", "", "2"}, {first, "", "1"}, {first[:10], "", "1"}, {"v1", "", "1"}, {"side/line", "", "3"}, {"", "side/line", "3"}, {side, "main", "3"},
+	} {
+		b.opt.Rev, b.opt.Branch = c.rev, c.branch
+		b.must()
+		if got := b.log("fw/last"); !strings.HasPrefix(got, c.want) || !strings.HasSuffix(got, " v\n") {
+			t.Errorf("%+v: %q", c, got)
+		}
+	}
+	for _, c := range []struct{ rev, branch, want string }{{"nope", "", `has no revision "nope"`}, {"", "nope", `has no branch "nope"`}, {"--upload-pack=x", "", "has no revision"}} {
+		b.opt.Rev, b.opt.Branch = c.rev, c.branch
+		if err := b.run(); failure.Of(err) != failure.Usage || !strings.Contains(fmt.Sprint(err), c.want) || len(b.built) > 0 {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+func TestIfChanged(t *testing.T) {
+	b := newBench(t, builder("sh in", "", ""), map[string]string{"in": "true"})
+	b.opt.IfChanged = true
+	if r := b.must(); r.Reason != "change" {
+		t.Errorf("the first build is for %q", r.Reason)
+	}
+	quiet := func(why string) {
+		t.Helper()
+		if err := b.run(); err != nil || len(b.built) != 0 || !strings.Contains(b.notes.String(), "fw: unchanged") {
+			t.Errorf("%s: %v, %+v", why, err, b.built)
+		}
+		b.notes.Reset()
+	}
+	quiet("nothing changed")
+	b.commit(map[string]string{"in": "false"})
+	b.fails("exit status 1")
+	quiet("a failed build is not repeated")
+	b.opt.Force = true
+	if r := b.fails("exit status 1"); r.Reason != "forced" {
+		t.Errorf("forced is for %q", r.Reason)
+	}
+	b.opt.Force = false
+	b.write("relkit.toml", strings.Replace(head, "branch", "important = [\"src/**\", \"in\"]\nignore = [\"src/doc/**\"]\nbranch", 1)+builder("sh in", "", ""))
+	b.commit(map[string]string{"other": "1", "src/doc/x": "1"})
+	quiet("nothing important changed")
+	b.commit(map[string]string{"src/x": "1"})
+	if r := b.fails("exit status 1"); len(r.Changes) != 2 {
+		t.Errorf("changes %+v", r.Changes)
+	}
+	b.write("relkit.toml", strings.Replace(head, "branch", "stable = \"2m\"\nbranch", 1)+builder("sh in", "", ""))
+	if err := b.run(); failure.Of(err) != failure.Usage || !strings.Contains(err.Error(), "relkit.toml:9:1: source \"fw\": stable is not supported") {
+		t.Errorf("stable: %v", err)
+	}
+}
+
+func TestUnreachableSourceIsInfrastructure(t *testing.T) {
+	b := newBench(t, builder("true", "", ""), nil)
+	if err := os.Rename(b.path("repo"), b.path("gone")); err != nil {
+		t.Fatal(err)
+	}
+	err := b.run()
+	if failure.Of(err) != failure.Failed || !strings.Contains(err.Error(), `builder fw: source "fw": git: exit status 128`) {
+		t.Errorf("%v", err)
+	}
+	if n, _ := (state{b.path("state")}).numbers("fw"); len(n) != 0 {
+		t.Errorf("builds %v", n)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -23,6 +24,7 @@ const (
 	locksDir     = "locks"
 	workDir      = "work"
 	historyFile  = "history.jsonl"
+	historyLock  = ".history.lock" // no builder's name begins with a dot
 	recordFile   = "build.json"
 	testsFile    = "tests.json"
 	sumsFile     = "SHA256SUMS"
@@ -71,7 +73,10 @@ func (s state) prepare(name string) error {
 			return fmt.Errorf("preparing the state: %w", err)
 		}
 	}
-	// The state may stand in a work tree that is somebody's repository.
+	if filepath.Base(s.dir) != defaultState {
+		return nil
+	}
+	// It stands beside relkit.toml, often in a repository.
 	ignore := filepath.Join(s.dir, ".gitignore")
 	if _, err := os.Lstat(ignore); errors.Is(err, fs.ErrNotExist) {
 		return writeWhole(ignore, []byte("*\n"))
@@ -93,6 +98,7 @@ func (s state) numbers(name string) ([]int, error) {
 			out = append(out, n)
 		}
 	}
+	slices.Sort(out) // by name, 1000000 stands before 999999
 	return out, err
 }
 
