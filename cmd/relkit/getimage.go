@@ -5,6 +5,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -80,6 +81,9 @@ func (e *env) takeImage(c *cli.Context) error {
 	}
 	if opts.Created, err = e.stamp(); err != nil {
 		return err
+	}
+	if strings.Contains(args[0], "://") {
+		return failure.Errorf(failure.Usage, "SOURCE %q: want a folder, a tar archive or \"-\"", args[0])
 	}
 	src := image.Source{Name: args[0]}
 	if info, err := os.Stat(args[0]); args[0] != "-" && err == nil && info.IsDir() {

@@ -133,7 +133,11 @@ func (g *get) folder(ctx context.Context, dir string) error {
 		g.rec.Inconsistent = append(g.rec.Inconsistent, manifest.Escape(path))
 		g.opts.Log.Warn("a file changed while it was read", "path", manifest.Escape(path))
 	}
-	entries := tree.Capture(ctx, root, tree.Options{Jobs: g.opts.Jobs, FSType: tree.MountTypes(), Note: g.note, Changed: changed,
+	store, err := g.draft.FS().Lstat(".")
+	if err != nil {
+		return err
+	}
+	entries := tree.Capture(ctx, root, tree.Options{Jobs: g.opts.Jobs, FSType: tree.MountTypes(), Note: g.note, Changed: changed, Except: store,
 		Skip: func(path string, _ manifest.Kind) bool { return g.leftOut(path) }})
 	return g.restore(ctx, tree.Source(root, entries), changed)
 }

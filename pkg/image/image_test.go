@@ -275,6 +275,25 @@ func TestCutStreams(t *testing.T) {
 	}
 }
 
+// TestStoreInsideTheSource: the store is not part of what is stored in it.
+func TestStoreInsideTheSource(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "f"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Create(filepath.Join(dir, "srv", "images"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for range 2 {
+		img, _ := mustTake(t, s, Source{Dir: dir}, Options{})
+		if got, want := paths(t, img), []string{".", "f", "srv"}; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
 // TestInterrupted: a run that waits for its stream ends when it is told to, and
 // leaves nothing.
 func TestInterrupted(t *testing.T) {

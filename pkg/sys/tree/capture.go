@@ -145,7 +145,7 @@ func send(ctx context.Context, ch chan<- *item, it *item) error {
 	case ch <- it:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 }
 
@@ -190,7 +190,7 @@ func (c *capture) consume(ctx context.Context, yield func(*manifest.Entry, error
 			return
 		}
 	}
-	if err := ctx.Err(); err != nil {
+	if err := context.Cause(ctx); err != nil {
 		yield(nil, err)
 	}
 }

@@ -11,12 +11,14 @@ import (
 )
 
 // notKept tells whether a file system type holds nothing that belongs to the
-// machine's own disks: it is the kernel's, in memory, or another machine's.
+// machine's own disks: it is the kernel's, in memory, another machine's, a
+// medium's, or a second view of files that are on the disks anyway.
 func notKept(fstype string) bool {
 	switch fstype {
 	case "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts", "devtmpfs",
 		"efivarfs", "fusectl", "hugetlbfs", "mqueue", "nsfs", "proc", "pstore", "ramfs", "rpc_pipefs",
 		"securityfs", "selinuxfs", "sysfs", "tmpfs", "tracefs",
+		"aufs", "iso9660", "overlay", "squashfs", "udf",
 		"9p", "afs", "ceph", "cifs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "virtiofs":
 		return true
 	}

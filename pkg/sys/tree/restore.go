@@ -80,7 +80,7 @@ func Restore(ctx context.Context, fs fsys.FS, items Items, opts RestoreOptions) 
 	r.inherits = len(inherited) > 0
 	for it, err := range items {
 		if err == nil {
-			err = ctx.Err()
+			err = context.Cause(ctx)
 		}
 		if err == nil {
 			err = r.item(it)
@@ -245,7 +245,7 @@ func (r *restore) write(it *Item, name string, content io.Reader) (shared bool, 
 	_, err = w.Write(r.buf[:n])
 	if err == nil && !small {
 		var more int64
-		more, err = io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(w, h)}, content, r.buf)
+		more, err = io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(w, h)}, struct{ io.Reader }{content}, r.buf)
 		size += more
 	}
 	if cerr := w.Close(); err == nil {

@@ -32,6 +32,9 @@ type Options struct {
 	Skip func(path string, kind manifest.Kind) bool
 	// State is the folder of relkit's own state, relative to the top; "" is DefaultState.
 	State string
+	// Except, where it is not zero, is a folder that is left out wherever it is:
+	// the one that the tree is being copied to.
+	Except fsys.Info
 	// OneFileSystem leaves out what is mounted below the top, whatever it is.
 	OneFileSystem bool
 	// FSType names the file system type of a device number as mount(8) does,
@@ -84,7 +87,7 @@ func (w *walker) folder(ctx context.Context, dir string, dirInfo fsys.Info, top 
 		return err
 	}
 	for _, name := range names {
-		if err := ctx.Err(); err != nil {
+		if err := context.Cause(ctx); err != nil {
 			return err
 		}
 		path := name
@@ -116,6 +119,9 @@ func (w *walker) name(ctx context.Context, path string, info, dirInfo fsys.Info)
 	}
 	switch {
 	case path == state, w.opts.Skip != nil && w.opts.Skip(path, info.Kind):
+		return nil
+	case w.opts.Except.Kind == manifest.Dir && info.SameInode(w.opts.Except):
+		w.note(path, "the tree is being copied there")
 		return nil
 	case info.Kind == manifest.Socket || info.Kind == manifest.Unknown:
 		w.note(path, "a "+info.Kind.String()+" cannot be kept")
