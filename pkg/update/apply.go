@@ -80,8 +80,9 @@ type Result struct {
 const ApplySchema = "relkit.apply/v1"
 
 // Apply applies patches in the order given, one transaction each, and stops at
-// the first failure. Where each can be read twice, all are verified before the
-// first is applied.
+// the first failure. All are verified, to their last byte, before the first is
+// applied; a pipe, which must be the only one, is verified as it is read, each
+// segment before it is unpacked and all before anything is visible.
 func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Result, err error) {
 	m, err := openMachine(o.Options)
 	if err != nil {
@@ -94,10 +95,8 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 		}
 	}
 	a := &applier{machine: m, o: o}
-	if len(sources) > 1 {
-		if err := a.verifyAll(ctx, sources); err != nil {
-			return nil, err
-		}
+	if err := a.verifyAll(ctx, sources); err != nil {
+		return nil, err
 	}
 	a.assumed = nil
 	for _, s := range sources {
@@ -125,8 +124,11 @@ func (a *applier) verifyAll(ctx context.Context, sources []Source) error {
 		return err
 	}
 	for _, s := range sources {
+		if s.Once && len(sources) == 1 {
+			return nil
+		}
 		if s.Once {
-			return failure.Errorf(failure.Usage, "%s: standard input can be the only patch", s.Name)
+			return failure.Errorf(failure.Usage, "%s can be the only patch", s.Name)
 		}
 		f, err := s.Open(ctx)
 		if err != nil {
@@ -138,6 +140,7 @@ func (a *applier) verifyAll(ctx context.Context, sources []Source) error {
 			if err = a.admit(h, installed); err == nil {
 				err = p.Verify()
 			}
+			err = a.refuse(err, auditOf(p))
 			installed = journal.Version{Product: h.Product, Version: h.To.Version}
 			a.assumed = append(a.assumed, h.ID)
 		}
@@ -160,7 +163,11 @@ func (a *applier) openPatch(r io.Reader, s Source) (*patch.Reader, []trust.Accep
 	if a.o.Policy.Allowed == nil && !a.o.InsecureUnsigned {
 		err = failure.Errorf(failure.Untrusted, "no allowed signers are known on this machine")
 	} else if a.o.Policy.Allowed != nil {
-		accepted, err = trust.CheckSignoffs(a.o.Policy, p.ID(), docs, a.opt.Now())
+		policy := a.o.Policy
+		if !s.Once {
+			policy.Subject = s.Name
+		}
+		accepted, err = trust.CheckSignoffs(policy, p.ID(), docs, a.opt.Now())
 	}
 	if err != nil && !a.o.InsecureUnsigned {
 		return nil, nil, a.refuse(err, auditOf(p))

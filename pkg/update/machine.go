@@ -188,6 +188,9 @@ func Recover(_ context.Context, o Options) (done []Recovered, err error) {
 
 // refuse writes a refusal into the audit log, when there is one to write to.
 func (m *machine) refuse(err error, l journal.AuditLine) error {
+	if err == nil {
+		return nil
+	}
 	kind := failure.Of(err)
 	if m.opt.DryRun || kind != failure.Refused && kind != failure.Untrusted {
 		return err

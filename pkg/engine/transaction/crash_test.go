@@ -72,8 +72,8 @@ func policies(k int) []fsys.Policy {
 
 // scenario is one thing done to a machine, and the two trees it may end in.
 type scenario struct {
-	name       string
-	noExchange bool
+	name string
+	kind fsKind
 	// setUp brings a machine into the state before.
 	setUp func(t *testing.T) *fsys.Mem
 	run   func(Target) error
@@ -82,15 +82,29 @@ type scenario struct {
 	versionBefore, versionAfter journal.Version
 }
 
+// fsKind is a way in which file systems differ.
+type fsKind string
+
+const (
+	likeExt4   fsKind = "like ext4"
+	likeXFS    fsKind = "like xfs"
+	noExchange fsKind = "without exchange"
+)
+
+func (k fsKind) set(m *fsys.Mem) {
+	m.SetNoExchange(k == noExchange)
+	m.SetLikeXFS(k == likeXFS)
+}
+
 func scenarios(t *testing.T) []scenario {
 	older, newer := oldTree(), newTree()
 	snapOf := func(s spec) string { return snapshot(t, machine(t, s).FS()) }
 	before, after := snapOf(older), snapOf(newer)
 	fresh := func(t *testing.T) *fsys.Mem { return machine(t, older) }
-	applied := func(noExchange bool) func(t *testing.T) *fsys.Mem {
+	applied := func(kind fsKind) func(t *testing.T) *fsys.Mem {
 		return func(t *testing.T) *fsys.Mem {
 			m := machine(t, older)
-			m.SetNoExchange(noExchange)
+			kind.set(m)
 			if err := apply(target(m, &fsys.Meter{}), older, newer); err != nil {
 				t.Fatal(err)
 			}
@@ -99,21 +113,17 @@ func scenarios(t *testing.T) []scenario {
 		}
 	}
 	var all []scenario
-	for _, noExchange := range []bool{false, true} {
-		suffix := ""
-		if noExchange {
-			suffix = " without exchange"
-		}
+	for _, kind := range []fsKind{likeExt4, likeXFS, noExchange} {
 		all = append(all,
-			scenario{"apply" + suffix, noExchange, fresh, func(t Target) error { return apply(t, older, newer) },
+			scenario{"apply " + string(kind), kind, fresh, func(t Target) error { return apply(t, older, newer) },
 				before, after, journal.Version{}, version2},
-			scenario{"failing check" + suffix, noExchange, fresh, func(t Target) error {
+			scenario{"failing check " + string(kind), kind, fresh, func(t Target) error {
 				if err := undone(t, older, newer); failure.Of(err) != failure.Restored {
 					return err
 				}
 				return nil
 			}, before, before, journal.Version{}, journal.Version{}},
-			scenario{"rollback" + suffix, noExchange, applied(noExchange), rollback,
+			scenario{"rollback " + string(kind), kind, applied(kind), rollback,
 				after, before, version2, version1},
 		)
 	}
@@ -193,7 +203,7 @@ func checkAudit(t *testing.T, s *state.State, where string) {
 func (s *scenario) clean(t *testing.T) int {
 	t.Helper()
 	m := s.setUp(t)
-	m.SetNoExchange(s.noExchange)
+	s.kind.set(m)
 	meter := &fsys.Meter{}
 	if err := s.run(target(m, meter)); err != nil {
 		t.Fatal(err)
@@ -235,7 +245,7 @@ func stride() int {
 func (s *scenario) crashAt(t *testing.T, k int) (points int) {
 	t.Helper()
 	m := s.setUp(t)
-	m.SetNoExchange(s.noExchange)
+	s.kind.set(m)
 	meter := &fsys.Meter{CrashAt: k}
 	if err := s.run(target(m, meter)); !meter.Crashed() {
 		t.Fatalf("step %d: not reached (%v)", k, err)
@@ -272,7 +282,7 @@ func (s *scenario) crashAt(t *testing.T, k int) (points int) {
 // target is untouched; after it has begun it is restored; nothing is mixed.
 func TestFaultAtEveryStep(t *testing.T) {
 	for _, s := range scenarios(t) {
-		if s.name == "failing check" || s.name == "failing check without exchange" {
+		if strings.HasPrefix(s.name, "failing check") {
 			continue // a fault while undoing is a second failure; recovery from that is below
 		}
 		for _, errno := range []syscall.Errno{syscall.EIO, syscall.ENOSPC} {
@@ -289,7 +299,7 @@ func TestFaultAtEveryStep(t *testing.T) {
 func (s *scenario) faultAt(t *testing.T, k int, errno syscall.Errno) {
 	t.Helper()
 	m := s.setUp(t)
-	m.SetNoExchange(s.noExchange)
+	s.kind.set(m)
 	meter := &fsys.Meter{FailAt: k, Err: errno, ShortWrite: k%2 == 0, Record: true}
 	err := s.run(target(m, meter))
 	where := fmt.Sprintf("fault at step %d (%s): %v", k, meter.Trace()[k-1], err)
@@ -319,7 +329,7 @@ func TestFaultWhileUndoing(t *testing.T) {
 			steps, mixed := s.clean(t), 0
 			for k := 1; k <= steps; k++ {
 				m := s.setUp(t)
-				m.SetNoExchange(s.noExchange)
+				s.kind.set(m)
 				err := s.run(target(m, &fsys.Meter{FailAt: k, Err: syscall.EIO}))
 				if got := snapshot(t, m.FS()); got != s.before {
 					if failure.Of(err) != failure.Mixed {

@@ -3,6 +3,7 @@
 package trust
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -29,6 +30,8 @@ type Policy struct {
 	// named twice needs two. An element may offer a choice, as "status|release".
 	// None means DefaultRequire.
 	Require []string
+	// Subject is the file that is verified, for hints; "" says "FILE".
+	Subject string
 }
 
 // Accepted is one requirement with the signature that met it.
@@ -71,7 +74,7 @@ func CheckSignoffs(policy Policy, patchID digest.Digest, signoffs []signature.Si
 	accepted, err := policy.match(claims, found, "sign-off")
 	var missing *missingRole
 	if errors.As(err, &missing) {
-		return nil, failure.WithHint(failure.As(failure.Untrusted, err), "relkit sign FILE --as %s --key KEY", missing.role)
+		return nil, failure.WithHint(failure.As(failure.Untrusted, err), "relkit sign %s --as %s --key KEY", cmp.Or(policy.Subject, "FILE"), missing.role)
 	}
 	return accepted, failure.As(failure.Untrusted, err)
 }
