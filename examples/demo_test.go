@@ -14,6 +14,7 @@ import (
 
 var (
 	changing = regexp.MustCompile(`[0-9.]+(ms|µs|s)\b`)
+	crontab  = regexp.MustCompile(`^([-*/,0-9]+ +){5}`) // the time of a crontab's line
 	running  = regexp.MustCompile(`\nrunning ([0-9a-f]{64})\nbuilt   ([0-9a-f]{64})   \(build\.json\)\n$`)
 )
 
@@ -76,6 +77,7 @@ func TestManualExamples(t *testing.T) {
 		if !ok {
 			continue
 		}
+		examples, _, _ = strings.Cut(examples, "\n.Sh ")
 		for _, block := range regexp.MustCompile(`(?s)\.Bd -literal[^\n]*\n(.*?)\.Ed`).FindAllStringSubmatch(examples, -1) {
 			text := strings.NewReplacer(`\e`, `\`, `\(dq`, `"`, `\(aq`, "'", `\&`, "").Replace(block[1])
 			if !strings.Contains(text, "relkit ") || strings.HasPrefix(text, "[") || strings.Contains(text, "#relkit ") {
@@ -84,10 +86,7 @@ func TestManualExamples(t *testing.T) {
 			var lines []string
 			for line := range strings.Lines(text) {
 				line = strings.TrimPrefix(line, "$ ")
-				if fields := strings.Fields(line); len(fields) > 5 && strings.ContainsAny(fields[0][:1], "*0123456789") {
-					line = strings.Join(fields[5:], " ") + "\n" // a crontab's five fields of time
-				}
-				lines = append(lines, line)
+				lines = append(lines, crontab.ReplaceAllString(line, ""))
 			}
 			checkCommand(t, page, strings.Join(lines, ""))
 			commands++
