@@ -107,8 +107,7 @@ func notChannel(ref Ref, o FetchOptions) error {
 	if ref.ByDigest() {
 		return nil
 	}
-	known, _ := filepath.Glob(filepath.Join(o.State, channelsDir, "*@"+ref.Name+".json"))
-	if len(known) > 0 {
+	if knowsChannel(o.State, ref.Name) {
 		return failure.WithHint(failure.Errorf(failure.Untrusted, "%s is no channel, and this machine knows a channel of that name", ref),
 			"relkit fetch REPO@sha256:… gets an artifact whatever its tag")
 	}

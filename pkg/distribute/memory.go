@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/failure"
@@ -30,6 +32,13 @@ func readVersion(dir string) (journal.Version, error) {
 	}
 	v, err := state.New(f).Version()
 	return v, errors.Join(err, f.Close())
+}
+
+// knowsChannel tells whether a channel of the name has been seen, of any product.
+func knowsChannel(state, name string) bool {
+	// Where the folder cannot be read, nothing was ever written there.
+	entries, _ := os.ReadDir(filepath.Join(state, channelsDir))
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool { return strings.HasSuffix(e.Name(), "@"+name+".json") })
 }
 
 // memory is what the machine remembers of one channel.

@@ -169,6 +169,9 @@ func openFiles(names []string, repo string) ([]*file, error) {
 }
 
 func openFile(name, repo string) (*file, error) {
+	if name == "-" {
+		return nil, failure.Errorf(failure.Usage, "an artifact is called after its file: \"-\" is none")
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, failure.As(failure.Usage, err)
