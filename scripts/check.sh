@@ -27,7 +27,7 @@ vulnerabilities() {
         echo "$out"
         return 1
     else
-        echo "NOT CHECKED: govulncheck or its database cannot be reached: $(tail -n 1 <<<"$out")"
+        echo "NOT CHECKED: govulncheck or its database cannot be reached: $(grep -m 1 -v "^go: downloading" <<<"$out")"
     fi
 }
 

@@ -181,7 +181,7 @@ func (r *Releases) graph(m Machine, from string) *graph {
 	for _, p := range r.Patches {
 		if matchesModel(p.Model, m.Models) && compare(p.From, minBase[p.To]) >= 0 {
 			v := g.index(p.From)
-			g.edges[v] = append(g.edges[v], Step{p.Artifact, p.From, p.To})
+			g.edges[v] = append(g.edges[v], Step(p))
 		}
 	}
 	return g

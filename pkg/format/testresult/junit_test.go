@@ -158,8 +158,7 @@ func TestJUnitDetailIsBounded(t *testing.T) {
 // repeat is a reader of n copies of text between head and tail.
 func repeat(head, text string, n int, tail string) io.Reader {
 	i := 0
-	var next func() string
-	next = func() string {
+	next := func() string {
 		i++
 		switch {
 		case i == 1:
