@@ -16,12 +16,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/artifact"
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/transport/fetch"
+	"github.com/relkit/relkit/pkg/transport/serve"
 	"github.com/relkit/relkit/pkg/transport/static"
 )
 
@@ -127,6 +130,46 @@ func staticServer(t *testing.T, content string) string {
 
 func TestPlainWebServer(t *testing.T) {
 	check(t, listen(t, http.FileServer(http.Dir(staticServer(t, "hello")))), "acme/fw", "hello")
+}
+
+// TestOtherClients pulls with go-containerregistry's own client, which is
+// crane's, what relkit serves.
+func TestOtherClients(t *testing.T) {
+	files, err := serve.OpenFiles(staticServer(t, "hello"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer files.Close()
+	host := listen(t, serve.Handler(files, serve.Options{}))
+	check(t, host, "acme/fw", "hello")
+	ref, err := name.ParseReference(host + "/acme/fw:v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	desc, err := remote.Get(ref)
+	if err != nil || string(desc.MediaType) != artifact.TypeManifest || desc.Digest.String() != digest.Of(manifestOf(t, "hello")).String() {
+		t.Fatalf("remote.Get = %+v, %v", desc, err)
+	}
+	image, err := desc.Image()
+	if err != nil {
+		t.Fatal(err)
+	}
+	layers, err := image.Layers()
+	if err != nil || len(layers) != 1 {
+		t.Fatalf("%d layers, %v", len(layers), err)
+	}
+	body, err := layers[0].Compressed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	if b, err := io.ReadAll(body); err != nil || string(b) != "hello" {
+		t.Errorf("the layer is %q, %v", b, err)
+	}
+	tags, err := remote.List(ref.Context())
+	if err != nil || len(tags) != 1 || tags[0] != "v1" {
+		t.Errorf("tags are %q, %v", tags, err)
+	}
 }
 
 // TestToken goes through the token dance (distribution specification, "Token
