@@ -84,7 +84,7 @@ func (e *env) buildOptions(c *cli.Context) (build.Options, error) {
 	opt := build.Options{
 		IfChanged: c.Bool("if-changed"), Force: c.Bool("force"), Rev: c.String("rev"), Branch: c.String("branch"),
 		Clean: c.Bool("clean"), KeepGoing: c.Bool("keep-going"), Set: map[string]string{}, Version: strings.TrimPrefix(versionLine(), "relkit "),
-		LookupEnv: e.LookupEnv, Log: e.Log, Verbose: e.Verbose,
+		LookupEnv: e.LookupEnv, Log: e.Log, Verbose: e.Verbose, Progress: e.console.Progress(ui.Items),
 		Show: func(label, line string) { fmt.Fprintf(e.console, "%s | %s\n", label, ui.Visible(line)) },
 		Done: e.buildPrinter(c.String("print")),
 	}

@@ -204,3 +204,28 @@ func TestBuildsAreReproducible(t *testing.T) {
 		}
 	}
 }
+
+func TestRetry(t *testing.T) {
+	const script = `n=$(cat n 2>/dev/null || echo 0); echo $((n + 1)) >n; cat in; case $n in 0) echo Connection reset; exit 75;; 1) echo gone; exit 1;; esac`
+	for _, c := range []struct {
+		retry    string
+		attempts int
+		ok       bool
+	}{
+		{"times = 2", 3, true}, {"times = 1", 2, false}, {"times = 2, exit = [75]", 2, false}, {"times = 2, exit = [75, 1]", 3, true},
+		{"times = 2, match = \"Connection re[sf]\"", 2, false}, {"times = 2, exit = [1]", 1, false}, {"times = 1, exit = [75], match = \"nothing\"", 1, false},
+	} {
+		b := newBench(t, builder(script, "", "retry = { "+c.retry+" }"), map[string]string{"in": "x\n"})
+		err := b.run()
+		if (err == nil) != c.ok || len(b.built) != 1 || b.built[0].Steps[0].Attempts != c.attempts || (b.built[0].Steps[0].Error == "") != c.ok {
+			t.Errorf("%s: %v, %+v", c.retry, err, b.built)
+		}
+		if got := strings.Count(b.log("fw/1"), "x\n"); got != c.attempts {
+			t.Errorf("%s: %d attempts in the log", c.retry, got)
+		}
+	}
+	b := newBench(t, builder("sleep 1000", "limits = { idle = \"100ms\" }", "retry = { times = 3 }"), nil)
+	if r := b.fails("no output"); r.Steps[0].Attempts != 1 {
+		t.Errorf("a step that overran its time was tried %d times", r.Steps[0].Attempts)
+	}
+}

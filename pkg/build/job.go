@@ -65,6 +65,11 @@ func (r *runner) run(ctx context.Context, c *Cell) outcome {
 
 // locked builds a cell whose lock is held.
 func (r *runner) locked(ctx context.Context, c *Cell) (b *record.Build, err error) {
+	release, err := r.takeLocks(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
+	}
+	defer release()
 	cookie := process.NewCookie()
 	sup, err := process.Start(&process.Options{Cookie: cookie})
 	if err != nil {

@@ -44,14 +44,12 @@ func TestKeysThatAreNotSupportedAreRefused(t *testing.T) {
 	step := "[[builder.step]]\nname = \"a\"\nrun = [\"true\"]\n"
 	one := "[[builder]]\nname = \"fw\"\n"
 	for text, want := range map[string]string{
-		"[[worker]]\nname = \"el9\"\nssh = \"x\"\n" + one + "on = \"el9\"\n" + step:                         `:16:1: worker "el9": ssh workers are not supported by this version`,
-		"[[worker]]\nname = \"q\"\nslurm = { partition = \"x\" }\n" + one + "on = \"q\"\n" + step:           `:16:1: worker "q": Slurm workers are not supported`,
-		one + "locks = []\nneeds = [\"o\"]\n" + step + "[[builder]]\nname = \"o\"\n" + step:                 `builder "fw": needs is not supported`,
-		"[[lock]]\nname = \"l\"\n" + one + "locks = [\"l\"]\n" + step:                                       `:18:1: builder "fw": locks are not supported`,
+		"[[worker]]\nname = \"el9\"\nssh = \"x\"\n" + one + "on = \"el9\"\n" + step:               `:16:1: worker "el9": ssh workers are not supported by this version`,
+		"[[worker]]\nname = \"q\"\nslurm = { partition = \"x\" }\n" + one + "on = \"q\"\n" + step: `:16:1: worker "q": Slurm workers are not supported`,
+		one + "locks = []\nneeds = [\"o\"]\n" + step + "[[builder]]\nname = \"o\"\n" + step:       `builder "fw": needs is not supported`,
 		one + "network = false\n" + step:                                                                    `network = false is not supported`,
 		one + "cache = \"ccache\"\n" + step:                                                                 `cache presets are not supported`,
 		one + "limits = { mem = \"1G\" }\n" + step:                                                          `limits.mem is not supported`,
-		one + step + "retry = { times = 2 }\n":                                                              `:19:1: step "a": retry is not supported`,
 		one + step + "flaky = \"warn\"\n":                                                                   `flaky is not supported`,
 		one + step + "tests = [\"tap:-\"]\n":                                                                `test results "tap:-" are not supported`,
 		one + step + "[builder.artifacts]\npaths = [\"a\"]\nsbom = [\"spdx\"]\n":                            `SBOMs are not supported`,

@@ -48,9 +48,24 @@ type Options struct {
 	// with Verbose all as they come. Label says whose. Nil drops them.
 	Show    func(label, line string)
 	Verbose bool
+	// Progress counts the steps of all cells; nil for nobody.
+	Progress Progress
 	// Done hears of each build that has ended, with its folder, one at a time.
 	Done func(b *record.Build, dir string) error
 }
+
+// Progress hears how far a run is.
+type Progress interface {
+	Start(total int64, what string)
+	Add(n int64)
+	Done()
+}
+
+type silent struct{}
+
+func (silent) Start(int64, string) {}
+func (silent) Add(int64)           {}
+func (silent) Done()               {}
 
 // runner is one call of Run.
 type runner struct {
@@ -78,6 +93,9 @@ func (p *Project) newRunner(cells []Cell, opt Options) (*runner, error) {
 	}
 	if opt.LookupEnv == nil {
 		opt.LookupEnv = os.LookupEnv
+	}
+	if opt.Progress == nil {
+		opt.Progress = silent{}
 	}
 	for k := range opt.Set {
 		if !setName.MatchString(k) || slices.Contains(config.Placeholders, k) {
@@ -121,6 +139,12 @@ func (p *Project) Run(ctx context.Context, cells []Cell, opt Options) error {
 		return err
 	}
 	together := share(cells, opt.Jobs)
+	var steps int64
+	for _, c := range cells {
+		steps += int64(len(c.builder.Steps))
+	}
+	r.opt.Progress.Start(steps, "building")
+	defer r.opt.Progress.Done()
 	outcomes := make([]outcome, len(cells))
 	var g errgroup.Group
 	g.SetLimit(together)
@@ -136,6 +160,9 @@ func (p *Project) Run(ctx context.Context, cells []Cell, opt Options) error {
 			}
 			o := r.run(ctx, &cells[i])
 			outcomes[i] = o
+			if o.build == nil {
+				r.opt.Progress.Add(int64(len(cells[i].builder.Steps)))
+			}
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			if o.build != nil && o.build.Status != record.BuildSuccess || o.err != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/record"
@@ -133,5 +134,87 @@ func TestSlotsAreShared(t *testing.T) {
 	b.must("a")
 	if got := b.log("a/2"); got != "4\n" {
 		t.Errorf("%q", got)
+	}
+}
+
+// TestCountingLocks: of six builders that use a lock of two slots, two build at a time.
+func TestCountingLocks(t *testing.T) {
+	text := "[[lock]]\nname = \"jtag\"\nslots = 2\n[[lock]]\nname = \"board\"\nslots = 6\n"
+	for i := range 6 {
+		locks := []string{`["jtag", "board"]`, `["board", "jtag"]`}[i%2]
+		text += fmt.Sprintf("[[builder]]\nname = \"b%d\"\nlocks = %s\n[[builder.step]]\nname = \"a\"\n"+
+			"sh = 'mkdir \"$HOME/in-$RELKIT_BUILDER\"; ls -d \"$HOME\"/in-* | wc -l; sleep 0.2; rmdir \"$HOME/in-$RELKIT_BUILDER\"'\n", i, locks)
+	}
+	b := newBench(t, text, nil)
+	b.write("relkit.toml", strings.Replace(b.read("relkit.toml"), "slots = 4", "slots = 6", 1))
+	if err := b.run(); err != nil {
+		t.Fatal(err)
+	}
+	together := false
+	for i := range 6 {
+		switch got := b.log(fmt.Sprintf("b%d/1", i)); got {
+		case "1\n":
+		case "2\n":
+			together = true
+		default:
+			t.Errorf("b%d saw %q builds at a time", i, got)
+		}
+	}
+	if !together {
+		t.Error("the second slot was never used")
+	}
+	s := state{b.path("state")}
+	var held []*lock.Lock
+	for n := range 2 {
+		l, err := lock.Try(s.dir + fmt.Sprintf("/locks/@jtag.%d", n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, l)
+	}
+	p, err := Open(b.path("relkit.toml"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cells, err := p.Plan([]string{"b0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if err := p.Run(ctx, cells, b.opt); err != context.DeadlineExceeded {
+		t.Errorf("waiting for a lock: %v", err)
+	}
+	for _, l := range held {
+		if err := l.Release(); err != nil {
+			t.Error(err)
+		}
+	}
+	b.must("b0")
+}
+
+// counter is a Progress.
+type counter struct {
+	mu          sync.Mutex
+	total, done int64
+	ended       bool
+}
+
+func (c *counter) Start(total int64, _ string) { c.total = total }
+func (c *counter) Done()                       { c.ended = true }
+func (c *counter) Add(n int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.done += n
+}
+
+func TestProgressCountsSteps(t *testing.T) {
+	step := "[[builder.step]]\nname = \"%s\"\nrun = [\"%s\"]\n"
+	b := newBench(t, "[[builder]]\nname = \"a\"\n"+fmt.Sprintf(step, "x", "false")+fmt.Sprintf(step, "y", "true")+
+		"[[builder]]\nname = \"b\"\n"+fmt.Sprintf(step, "x", "true"), nil)
+	c := &counter{}
+	b.opt.Progress, b.opt.KeepGoing = c, true
+	if err := b.run(); failure.Of(err) != failure.No || c.total != 3 || c.done != 3 || !c.ended {
+		t.Errorf("%v, %d of %d, %v", err, c.done, c.total, c.ended)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"sync"
 	"time"
 
@@ -46,6 +47,10 @@ type stepLog struct {
 	tail [][]byte
 	// live, where set, gets each line of the program too.
 	live func(line []byte)
+	// watch, where set, makes matched true when a line of the program matches;
+	// both are touched only between two programs, and by Output.
+	watch   *regexp.Regexp
+	matched bool
 
 	dirty bool
 	err   error
@@ -155,6 +160,7 @@ func (l *stepLog) line(stream byte, at time.Duration, text []byte) {
 	if stream == logRelkit {
 		return
 	}
+	l.matched = l.matched || l.watch != nil && l.watch.Match(text)
 	l.tail = append(l.tail, bytes.Clone(text[:min(len(text), 4<<10)]))
 	if len(l.tail) > tailLines {
 		l.tail = l.tail[1:]

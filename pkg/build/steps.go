@@ -6,6 +6,8 @@ import (
 	"maps"
 	"path"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,11 +33,13 @@ func (j *job) steps(ctx context.Context) (failed string, err error) {
 		r := &j.build.Steps[len(j.build.Steps)-1]
 		if failed != "" && !j.goOn {
 			r.Status = record.BuildSkipped
+			j.r.opt.Progress.Add(1)
 			continue
 		}
 		if err := j.step(ctx, step, r, deadline); err != nil {
 			return failed, err
 		}
+		j.r.opt.Progress.Add(1)
 		if r.Status == record.BuildSuccess {
 			continue
 		}
@@ -86,7 +90,7 @@ func (j *job) step(ctx context.Context, step *config.Step, r *record.BuildStep, 
 	if err == nil {
 		log.Note(0, "$ %s", commandLine(r.Argv))
 		j.r.opt.Log.Info(j.label() + " " + r.Name)
-		err = j.runStep(ctx, r, log, env, deadline)
+		err = j.attempts(ctx, step, r, log, env, deadline)
 	}
 	if err == nil {
 		err = j.collectTests(step, r, log, before)
@@ -105,6 +109,30 @@ func (j *job) step(ctx context.Context, step *config.Step, r *record.BuildStep, 
 		return fmt.Errorf("step %q: %w", r.Name, err)
 	}
 	return nil
+}
+
+// attempts runs a step until it succeeds or its retries are used up.
+func (j *job) attempts(ctx context.Context, step *config.Step, r *record.BuildStep, log *stepLog, env map[string]string, deadline time.Time) error {
+	retry := step.Retry
+	if retry == nil {
+		retry = &config.Retry{}
+	}
+	if retry.Match != "" {
+		log.watch = regexp.MustCompile(retry.Match) // config has compiled it before
+	}
+	for left := retry.Times; ; left-- {
+		r.Attempts++
+		log.matched = false
+		if err := j.runStep(ctx, r, log, env, deadline); err != nil || r.Status == record.BuildSuccess || left == 0 {
+			return err
+		}
+		again := r.Reason == string(process.Exited) && (len(retry.Exit) == 0 || slices.Contains(retry.Exit, *r.Exit)) && (retry.Match == "" || log.matched)
+		if !again {
+			return nil
+		}
+		log.Note(time.Duration(r.DurationSeconds*float64(time.Second)), "trying again")
+		j.r.opt.Log.Info(fmt.Sprintf("%s %s: %s, trying again", j.label(), r.Name, r.Error))
+	}
 }
 
 func (j *job) runStep(ctx context.Context, r *record.BuildStep, log *stepLog, env map[string]string, deadline time.Time) error {
@@ -133,7 +161,7 @@ func (j *job) runStep(ctx context.Context, r *record.BuildStep, log *stepLog, en
 	if res.Left > 0 {
 		return fmt.Errorf("%d processes cannot be killed", res.Left)
 	}
-	r.Status = record.BuildSuccess
+	r.Status, r.Error = record.BuildSuccess, ""
 	if !res.OK() {
 		r.Status, r.Error = record.BuildFailed, res.String()
 	}

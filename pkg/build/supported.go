@@ -47,7 +47,6 @@ func (p *Project) supported(c *Cell) error {
 		what  string
 	}{
 		{at("needs"), len(b.Needs) > 0, "needs is"},
-		{at("locks"), len(b.Locks) > 0, "locks are"},
 		{at("network"), b.Network != nil && !*b.Network, "network = false is"},
 		{at("cache"), b.Cache != "", "cache presets are"},
 		{at("limits", "mem"), b.Limits.Mem > 0, "limits.mem is"},
@@ -64,9 +63,6 @@ func (p *Project) supported(c *Cell) error {
 
 func (p *Project) supportedSteps(c *Cell, no func([]any, string, ...any) error, at func(...any) []any) error {
 	for n, s := range c.builder.Steps {
-		if s.Retry != nil {
-			return no(at("step", n, "retry"), "step %q: retry is", s.Name)
-		}
 		if s.Flaky != "" {
 			return no(at("step", n, "flaky"), "step %q: flaky is", s.Name)
 		}

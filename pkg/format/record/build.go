@@ -130,7 +130,9 @@ type BuildStep struct {
 	Reason string `json:"reason,omitempty"`
 	Error  string `json:"error,omitempty"`
 	// Exit is the exit status, 128+n after signal n; null for a step that did not run.
-	Exit            *int    `json:"exit"`
+	Exit *int `json:"exit"`
+	// Attempts counts how often it was run; the rest is of the last time.
+	Attempts        int     `json:"attempts"`
 	DurationSeconds float64 `json:"duration_seconds"`
 	UserSeconds     float64 `json:"user_seconds"`
 	SystemSeconds   float64 `json:"system_seconds"`
