@@ -12,15 +12,14 @@ import (
 	"syscall"
 
 	"github.com/relkit/relkit/pkg/failure"
-	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 )
 
 // Item is one name to restore.
 type Item struct {
-	// Entry says what is to be there. A file's Digest is checked as it is
-	// written; a zero one is not known before that and is set then.
+	// Entry says what is to be there. A file's Size and Digest are checked as it
+	// is written; a zero Digest is not known before that and is set then.
 	*manifest.Entry
 	// LinkTo is an earlier path that this is another name of; "" for none.
 	LinkTo string
@@ -72,7 +71,7 @@ func Restore(ctx context.Context, fs fsys.FS, items Items, opts RestoreOptions) 
 	if opts.Into == "" {
 		opts.Into = "."
 	}
-	r := &restore{fs: fs, opts: &opts, buf: make([]byte, smallFile+1)}
+	r := &restore{fs: fs, opts: &opts, buf: make([]byte, smallFile)}
 	inherited, err := fs.Xattrs(opts.Into)
 	if err != nil {
 		return err
@@ -199,100 +198,6 @@ func (r *restore) finishDirs() error {
 		}
 	}
 	return nil
-}
-
-// file puts a file's content at name. shared tells that it is the same inode
-// as another, with all its metadata.
-func (r *restore) file(it *Item, name string) (shared bool, err error) {
-	if !it.Digest.IsZero() && r.share(it.Entry, name) {
-		return true, nil
-	}
-	if r.opts.place != nil {
-		if done, err := r.opts.place(it.Path); done || err != nil {
-			return false, err
-		}
-	}
-	if it.Content == nil {
-		return false, errors.New("a file without its content")
-	}
-	content, err := it.Content()
-	if err != nil {
-		return false, err
-	}
-	defer content.Close()
-	return r.write(it, name, content)
-}
-
-// write writes the content, looking first whether a small one is there already.
-func (r *restore) write(it *Item, name string, content io.Reader) (shared bool, err error) {
-	n, err := io.ReadFull(content, r.buf)
-	small := err == io.EOF || err == io.ErrUnexpectedEOF
-	if err != nil && !small {
-		return false, err
-	}
-	h := digest.New()
-	h.Write(r.buf[:n])
-	size := int64(n)
-	if small {
-		if err := r.verify(it, h.Digest(), size); err != nil || r.share(it.Entry, name) {
-			return err == nil, err
-		}
-	}
-	w, err := r.fs.Create(name, 0o600)
-	if err != nil {
-		return false, err
-	}
-	_, err = w.Write(r.buf[:n])
-	if err == nil && !small {
-		var more int64
-		more, err = io.CopyBuffer(struct{ io.Writer }{io.MultiWriter(w, h)}, struct{ io.Reader }{content}, r.buf)
-		size += more
-	}
-	if cerr := w.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil || small {
-		return false, err
-	}
-	if err := r.verify(it, h.Digest(), size); err != nil {
-		return false, err
-	}
-	return r.swap(it.Entry, name)
-}
-
-// swap replaces a large file, just written, by one that is already there.
-func (r *restore) swap(e *manifest.Entry, name string) (shared bool, err error) {
-	if r.opts.Same == nil || r.opts.Same(e) == "" {
-		return false, nil
-	}
-	spare := name + ".relkit-new"
-	if len(spare)-strings.LastIndexByte(spare, '/') > 255 || !r.share(e, spare) {
-		return false, nil
-	}
-	return true, r.fs.Rename(spare, name, fsys.Replace)
-}
-
-// verify holds the content against the entry, or completes the entry.
-func (r *restore) verify(it *Item, d digest.Digest, size int64) error {
-	if !it.Digest.IsZero() && (it.Digest != d || it.Size != size) {
-		if r.opts.Changed == nil {
-			return failure.Errorf(failure.Untrusted, "got %d bytes with %s, want %d bytes with %s", size, d, it.Size, it.Digest)
-		}
-		r.opts.Changed(it.Path)
-	}
-	it.Digest, it.Size = d, size
-	return nil
-}
-
-// share makes name another name of an equal file, if there is one. Where that
-// cannot be (another file system, too many links, another's file) the file is
-// written like any other.
-func (r *restore) share(e *manifest.Entry, name string) bool {
-	if r.opts.Same == nil {
-		return false
-	}
-	old := r.opts.Same(e)
-	return old != "" && r.fs.Link(old, name) == nil
 }
 
 // metadata sets all but the content. The order matters: chown(2) clears

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/iotest"
 
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/digest"
@@ -359,6 +360,49 @@ func items(all ...*Item) Items {
 		for _, it := range all {
 			if !yield(it, nil) {
 				return
+			}
+		}
+	}
+}
+
+// TestRestoreLeavesHoles: what is zeros takes no room, and reads as zeros.
+func TestRestoreLeavesHoles(t *testing.T) {
+	dir, into := t.TempDir(), t.TempDir()
+	content := make([]byte, 20<<20+17)
+	for _, at := range []int{0, 9 << 20, 9<<20 + 70000, 15<<20 - 1} {
+		copy(content[at:], "data")
+	}
+	if err := os.WriteFile(filepath.Join(dir, "f"), content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "only zeros"), content[4:1<<20], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	src := open(t, dir)
+	if err := Restore(t.Context(), open(t, into), Source(src, Capture(t.Context(), src, Options{})), RestoreOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := manifestOf(t, into, Options{}), manifestOf(t, dir, Options{}); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+	var st syscall.Stat_t
+	if err := syscall.Stat(filepath.Join(into, "f"), &st); err != nil || st.Blocks*512 > 1<<20 {
+		t.Errorf("%d bytes on the disk, %v", st.Blocks*512, err)
+	}
+}
+
+// TestRestoreOfCutContent: a stream that ends within a file is an error, not a
+// shorter file.
+func TestRestoreOfCutContent(t *testing.T) {
+	for _, n := range []int{10, 3 << 20} {
+		for _, end := range []error{io.ErrUnexpectedEOF, io.EOF, errors.New("broken")} {
+			content := func() (io.ReadCloser, error) {
+				return io.NopCloser(io.MultiReader(bytes.NewReader(make([]byte, n)), iotest.ErrReader(end))), nil
+			}
+			it := &Item{Entry: &manifest.Entry{Path: "f", Kind: manifest.File, Size: int64(n) + 1}, Content: content}
+			err := Restore(t.Context(), open(t, t.TempDir()), items(it), RestoreOptions{NoOwner: true})
+			if err == nil || end != io.EOF && !errors.Is(err, end) {
+				t.Errorf("%d bytes and then %v: %v", n, end, err)
 			}
 		}
 	}
