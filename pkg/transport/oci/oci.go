@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -75,7 +76,7 @@ func Open(ctx context.Context, host, repo string, opt Options) (*Repo, error) {
 		scope := registry.Repo(repo).Scope(transport.PullScope)
 		rt, err := transport.NewWithContext(ctx, registry, auth, transport.NewUserAgent(base, "relkit"), []string{scope})
 		if err != nil {
-			return classify(err)
+			return classify(base.cause(err))
 		}
 		r.client = &http.Client{Transport: rt}
 		return nil
@@ -161,6 +162,20 @@ func isLoopback(host string) bool {
 type guard struct {
 	next         http.RoundTripper
 	host, scheme string
+
+	mu     sync.Mutex
+	failed error // the last failure of next
+}
+
+// cause is what lies under err, the sum of go-containerregistry's attempts:
+// among them those that the guard itself refused.
+func (g *guard) cause(err error) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.failed == nil || errors.As(err, new(*transport.Error)) {
+		return err
+	}
+	return g.failed
 }
 
 func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -171,6 +186,11 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, fetch.Final(fmt.Errorf("%s leads to %s by plain HTTP (--plain-http allows it)", g.host, req.URL.Host))
 	}
 	resp, err := g.next.RoundTrip(req)
+	if err != nil {
+		g.mu.Lock()
+		g.failed = err
+		g.mu.Unlock()
+	}
 	if err == nil && req.Context().Value(blobKey{}) == nil {
 		resp.Body = &boundedBody{resp.Body, maxReply}
 	}

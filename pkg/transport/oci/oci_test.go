@@ -241,9 +241,13 @@ func TestErrors(t *testing.T) {
 			t.Errorf("Manifest(%q) = %v, want a usage error", ref, err)
 		}
 	}
-	hang := listen(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
 	opt := quick
-	opt.Fetch.Stall, opt.Fetch.Retries = 100*time.Millisecond, -1
+	opt.Fetch.Retries = -1
+	if _, err := Open(t.Context(), "127.0.0.1:1", "fw", opt); err == nil || !strings.Contains(err.Error(), "reaching the registry 127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused") {
+		t.Errorf("Open where nobody listens = %v", err)
+	}
+	hang := listen(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	opt.Fetch.Stall = 100 * time.Millisecond
 	if _, err := Open(t.Context(), hang, "fw", opt); err == nil || !strings.Contains(err.Error(), "no answer within 100ms") {
 		t.Errorf("Open of a registry that never answers = %v", err)
 	}
