@@ -59,7 +59,7 @@ func (m *maker) proveApplied(ctx context.Context, p *patch.Reader, entries *patc
 		return err
 	}
 	defer stateDir.Close()
-	t := transaction.Target{Root: root, State: state.New(stateDir), Now: func() time.Time { return m.Created }, Log: m.Log}
+	t := transaction.Target{Root: root, State: state.New(stateDir), Now: func() time.Time { return m.Created }, Log: m.Log, Unprivileged: !fsys.Privileged()}
 	tx, err := transaction.Run(ctx, t, entries, p, journal.Record{Patch: p.ID(), PatchID: p.Header().ID},
 		transaction.Options{Jobs: m.Jobs, Full: p.Header().Full})
 	if err != nil {

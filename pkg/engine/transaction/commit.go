@@ -35,6 +35,9 @@ func (x *Tx) Commit() error {
 }
 
 func (x *Tx) commit() error {
+	if err := x.openFolders(); err != nil {
+		return err
+	}
 	g := guard{x: x, changed: map[inode]manifest.Time{}}
 	if err := g.keepOlds(); err != nil {
 		return err

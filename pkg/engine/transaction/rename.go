@@ -288,6 +288,29 @@ func (x *Tx) setMetas(toNew bool) error {
 	return nil
 }
 
+// openFolders lets an unprivileged owner rename in every folder of the plan. A
+// power cut leaves the modes as they are then; setMetas, which comes at the end
+// of whatever recovery does, sets them right.
+func (x *Tx) openFolders() error {
+	for i := range x.plan.Steps {
+		step := &x.plan.Steps[i]
+		if step.Do != journal.Meta || !x.Unprivileged {
+			continue
+		}
+		info, there, err := exists(x.Root, step.Path())
+		if err != nil {
+			return err
+		}
+		if !there || info.Kind != manifest.Dir || info.Mode&0o700 == 0o700 {
+			continue
+		}
+		if err := x.Root.Chmod(step.Path(), info.Mode|0o700); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (x *Tx) syncTops() error {
 	for _, top := range x.plan.Tops {
 		if err := x.Root.SyncFS(top.Path); err != nil {

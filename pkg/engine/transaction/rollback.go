@@ -201,6 +201,9 @@ func (r *Rollback) Commit(on OnModified, record journal.Record, after func() err
 // redo makes the tree again what it was before a rollback that failed.
 func (r *Rollback) redo(cause error) error {
 	x := r.x
+	if err := x.openFolders(); err != nil {
+		return mixed(errors.Join(cause, err))
+	}
 	for i := range x.plan.Steps {
 		if x.plan.Steps[i].Do == journal.Meta || x.skip[i] {
 			continue

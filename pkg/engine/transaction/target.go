@@ -33,6 +33,9 @@ type Target struct {
 	State *state.State
 	Now   func() time.Time
 	Log   *slog.Logger
+	// Unprivileged has folders that their owner may not write to be made writable
+	// while something is renamed in them; they get their modes with their times.
+	Unprivileged bool
 }
 
 // SlotDir is the slot folder of a transaction on the file system topped by top.

@@ -85,7 +85,7 @@ func oldTree() spec {
 		"etc/was":     file(0o644, "a file that becomes a link"),
 		"gone":        dir(0o700),
 		"gone/a":      file(0o600, "gone a"),
-		"gone/sub":    dir(0o755).at(77),
+		"gone/sub":    dir(0o555).at(77),
 		"gone/sub/b":  symlink("../a"),
 		"lib":         dir(0o755),
 		"lib/a":       file(0o644, "linked").linked(1),
@@ -312,6 +312,8 @@ func target(m *fsys.Mem, meter *fsys.Meter) Target {
 		State: state.New(fsys.Watch(m.Sub(stateDir), meter)),
 		Now:   func() time.Time { now = now.Add(time.Second); return now },
 		Log:   slog.New(slog.DiscardHandler),
+		// One kind of change more than as root: the steps are a superset.
+		Unprivileged: true,
 	}
 }
 

@@ -47,6 +47,9 @@ func (x *Tx) undo(event journal.Event) error {
 }
 
 func (x *Tx) renameBack() error {
+	if err := x.openFolders(); err != nil {
+		return err
+	}
 	for i := len(x.plan.Steps) - 1; i >= 0; i-- {
 		if x.plan.Steps[i].Do == journal.Meta || x.skip[i] {
 			continue

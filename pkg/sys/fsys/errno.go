@@ -3,6 +3,7 @@ package fsys
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"syscall"
 )
 
@@ -16,3 +17,6 @@ func IsAbsent(err error) bool {
 func IsUnsupported(err error) bool {
 	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EOPNOTSUPP)
 }
+
+// Privileged tells whether this process may write into folders whatever their modes say.
+func Privileged() bool { return os.Geteuid() == 0 }
