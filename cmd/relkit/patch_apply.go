@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -115,8 +116,36 @@ func (e *env) patchSource(name string) (update.Source, error) {
 	}
 	if name == "-" {
 		s.Name = "standard input"
+		return s, nil
 	}
-	return s, nil
+	var err error
+	s.Beside, err = besideSignoffs(name)
+	return s, err
+}
+
+// besideSignoffs reads the sign-offs that lie beside a patch, as
+// `relkit sign --detached` puts them: PATCH.ROLE.json and PATCH.ROLE.json.sig.
+func besideSignoffs(name string) ([]signature.SignedDoc, error) {
+	dir := filepath.Dir(name)
+	files, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, nil // opening the patch itself says what is wrong
+	}
+	var docs []signature.SignedDoc
+	for _, f := range files {
+		if !strings.HasPrefix(f.Name(), filepath.Base(name)+".") || !strings.HasSuffix(f.Name(), ".json") {
+			continue
+		}
+		doc, err := trust.ReadSigned(os.DirFS(dir), f.Name(), signature.MaxSignoff)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // no signature beside it
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading the sign-offs beside the patch: %w", err)
+		}
+		docs = append(docs, doc)
+	}
+	return docs, nil
 }
 
 func (e *env) printApplied(results []update.Result) error {
@@ -147,7 +176,7 @@ func (e *env) printResult(r *update.Result) error {
 			return e.print(r, r.Plan...)
 		}
 	case update.Applied:
-		e.Log.Info(fmt.Sprintf("patch %s applied: %s %s is now %s; %d changes, visible within %s", r.Patch, r.Product, r.From, r.To,
+		e.Log.Info(fmt.Sprintf("patch %s applied: %s %s is now %s; %d changes, visible within %s", r.Patch, r.Product, dash(r.From), dash(r.To),
 			r.Changes, time.Duration(r.CommitSeconds*float64(time.Second)).Round(100*time.Microsecond)))
 	}
 	if e.JSON {
