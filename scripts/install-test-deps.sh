@@ -31,6 +31,7 @@ qemu-system-x86_64  qemu-system-x86
 shellcheck          shellcheck
 ssh-keygen          openssh-client
 systemd-analyze     systemd
+zstd                zstd
 "
 
 missing() { # prints the packages whose tool is not there
