@@ -177,7 +177,7 @@ func (e *env) printResult(r *update.Result) error {
 		}
 	case update.Applied:
 		e.Log.Info(fmt.Sprintf("patch %s applied: %s %s is now %s; %d changes, visible within %s", r.Patch, r.Product, dash(r.From), dash(r.To),
-			r.Changes, time.Duration(r.CommitSeconds*float64(time.Second)).Round(100*time.Microsecond)))
+			r.Changes, time.Duration(r.VisibleSeconds*float64(time.Second)).Round(100*time.Microsecond)))
 	}
 	if e.JSON {
 		return e.printJSONLine(r)

@@ -105,7 +105,7 @@ func (e *env) printRolledBack(results []update.RollbackResult) error {
 			e.Log.Info(fmt.Sprintf("patch %s would be taken back: %s %s would be %s again", r.Patch, r.Product, dash(r.From), dash(r.To)))
 		} else {
 			e.Log.Info(fmt.Sprintf("patch %s taken back: %s %s is %s again, visible within %s", r.Patch, r.Product, dash(r.From), dash(r.To),
-				time.Duration(r.CommitSeconds*float64(time.Second)).Round(100*time.Microsecond)))
+				time.Duration(r.VisibleSeconds*float64(time.Second)).Round(100*time.Microsecond)))
 		}
 		if e.JSON {
 			if err := e.printJSONLine(&r); err != nil {

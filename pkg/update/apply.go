@@ -72,8 +72,8 @@ type Result struct {
 	Plan []string `json:"plan,omitempty"`
 	// Insecure lists what was waived.
 	Insecure []string `json:"insecure,omitempty"`
-	// CommitSeconds is the time in which the change became visible.
-	CommitSeconds float64 `json:"commit_seconds,omitempty"`
+	// VisibleSeconds is the time from the first change of the tree to the last.
+	VisibleSeconds float64 `json:"visible_seconds,omitempty"`
 }
 
 // ApplySchema is the schema of Result.
@@ -296,11 +296,10 @@ func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string]
 	if err := run.before(ctx, tx); err != nil {
 		return errors.Join(err, tx.Abort(err.Error()))
 	}
-	start := time.Now()
 	if err := tx.Commit(); err != nil {
 		return err
 	}
-	r.CommitSeconds = time.Since(start).Seconds()
+	r.VisibleSeconds = tx.Visible.Seconds()
 	if err := run.after(ctx, tx); err != nil {
 		return a.takeBack(tx, run, err)
 	}

@@ -43,8 +43,8 @@ type RollbackResult struct {
 	// Modified are paths that something else had changed since, vis(3)-escaped.
 	Modified []string `json:"modified,omitempty"`
 	// Kept are the names under which what stood there was kept, vis(3)-escaped.
-	Kept          []string `json:"kept,omitempty"`
-	CommitSeconds float64  `json:"commit_seconds,omitempty"`
+	Kept           []string `json:"kept,omitempty"`
+	VisibleSeconds float64  `json:"visible_seconds,omitempty"`
 }
 
 // Rollback takes back applied patches, newest first, one transaction each.
@@ -142,9 +142,8 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 	if o.OnModified != "" && o.OnModified != transaction.OnModifiedAbort {
 		record.Insecure = []string{"on-modified=" + string(o.OnModified)}
 	}
-	start := time.Now()
 	err = rb.Commit(o.OnModified, record, func() error {
-		r.CommitSeconds = time.Since(start).Seconds()
+		r.VisibleSeconds = rb.Visible.Seconds()
 		return run.script(ctx, t.ID, hookPostRollback)
 	})
 	if err != nil {

@@ -3,6 +3,7 @@ package transaction
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
@@ -38,6 +39,7 @@ func (x *Tx) commit() error {
 	if err := x.openFolders(); err != nil {
 		return err
 	}
+	start := time.Now()
 	g := guard{x: x, changed: map[inode]manifest.Time{}}
 	if err := g.keepOlds(); err != nil {
 		return err
@@ -51,7 +53,7 @@ func (x *Tx) commit() error {
 		if err := g.before(step); err != nil {
 			return err
 		}
-		if err := x.forward(i); err != nil {
+		if err := x.rename(i); err != nil {
 			return fmt.Errorf("committing %q: %w", step.Path(), err)
 		}
 		stays, err := g.after(i)
@@ -65,6 +67,7 @@ func (x *Tx) commit() error {
 	if err := x.setMetas(true); err != nil {
 		return err
 	}
+	x.Visible = time.Since(start)
 	if err := x.syncTops(); err != nil {
 		return err
 	}

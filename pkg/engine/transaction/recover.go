@@ -70,10 +70,7 @@ func recoverOne(t Target, j *state.Transaction) error {
 }
 
 func (x *Tx) undoRecorded(event journal.Event) error {
-	if err := x.renameBack(); err != nil {
-		return err
-	}
-	if err := x.checkOld(); err != nil {
+	if err := x.restore(); err != nil {
 		return err
 	}
 	return x.close(event)

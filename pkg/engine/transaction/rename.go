@@ -52,6 +52,11 @@ func (x *Tx) forward(i int) error {
 	if err != nil || done {
 		return err
 	}
+	return x.rename(i)
+}
+
+// rename makes step i's new side visible; it is known not to be.
+func (x *Tx) rename(i int) error {
 	step, slot := &x.plan.Steps[i], x.slot(i)
 	path := step.Path()
 	switch {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -31,6 +32,8 @@ type Rollback struct {
 	// Modified are paths that are not as the transaction left them.
 	Modified []Mismatch
 	skip     []int
+	// Visible is how long Commit took from the first change of the tree to the last.
+	Visible time.Duration
 }
 
 // OpenRollback verifies that an applied transaction can be taken back: every
@@ -182,7 +185,12 @@ func (r *Rollback) Commit(on OnModified, record journal.Record, after func() err
 		// The record may be there although its writing failed; it must not stay.
 		return errors.Join(err, x.State.Repair(x.Journal))
 	}
+	start := time.Now()
 	err := x.renameBack()
+	r.Visible = time.Since(start)
+	if err == nil {
+		err = x.syncTops()
+	}
 	if err == nil {
 		err = x.checkOld()
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"slices"
+	"time"
 
 	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/failure"
@@ -27,6 +28,8 @@ type Tx struct {
 	skip    map[int]bool
 	kept    []string
 	scripts map[string][]byte
+	// Visible is how long Commit took from the first change of the tree to the last.
+	Visible time.Duration
 }
 
 // scriptName is where a script of transaction id lies, relative to the root.

@@ -34,10 +34,7 @@ func mixed(err error) error {
 
 // undo renames everything back, durably, and writes event.
 func (x *Tx) undo(event journal.Event) error {
-	if err := x.renameBack(); err != nil {
-		return err
-	}
-	if err := x.checkOld(); err != nil {
+	if err := x.restore(); err != nil {
 		return err
 	}
 	if err := x.close(event); err != nil {
@@ -46,6 +43,18 @@ func (x *Tx) undo(event journal.Event) error {
 	return nil
 }
 
+// restore has the old tree back, durably.
+func (x *Tx) restore() error {
+	if err := x.renameBack(); err != nil {
+		return err
+	}
+	if err := x.syncTops(); err != nil {
+		return err
+	}
+	return x.checkOld()
+}
+
+// renameBack makes the old tree visible.
 func (x *Tx) renameBack() error {
 	if err := x.openFolders(); err != nil {
 		return err
@@ -66,10 +75,7 @@ func (x *Tx) renameBack() error {
 			return fmt.Errorf("keeping what stood at %q: %w", x.plan.Steps[i].Path(), err)
 		}
 	}
-	if err := x.setMetas(false); err != nil {
-		return err
-	}
-	return x.syncTops()
+	return x.setMetas(false)
 }
 
 // checkOld asks every slot whether the old side is in place. It does not ask
