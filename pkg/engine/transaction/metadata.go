@@ -1,6 +1,9 @@
 package transaction
 
 import (
+	"slices"
+
+	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 )
@@ -8,42 +11,51 @@ import (
 // labelXattr is given by the kernel's policy, not by a patch that does not name it.
 const labelXattr = "security.selinux"
 
-// setMetadata gives name the owner, extended attributes, mode and modification
-// time of e, changing only what differs. The owner comes first, since chown
-// clears the set-id bits and capabilities, and the time last. open keeps a
-// folder searchable and writable for its owner while it is being filled.
-func setMetadata(f fsys.FS, name string, e *manifest.Entry, open bool) error {
-	info, err := f.Lstat(name)
-	if err != nil {
-		return err
-	}
+// setMetadata gives name, which info describes, the owner, extended attributes,
+// mode and modification time of e, changing only what differs. The owner comes
+// first, since chown clears the set-id bits and capabilities, and the time last.
+// open keeps a folder searchable and writable for its owner while it is filled.
+func setMetadata(f fsys.FS, name string, info fsys.Info, e *manifest.Entry, open bool) error {
 	if info.UID != e.UID || info.GID != e.GID {
 		if err := f.Chown(name, e.UID, e.GID); err != nil {
+			return err
+		}
+		var err error
+		if info, err = f.Lstat(name); err != nil {
 			return err
 		}
 	}
 	if err := setXattrs(f, name, e.Xattrs); err != nil {
 		return err
 	}
-	if e.Kind != manifest.Symlink {
-		mode := e.Mode
-		if open {
-			mode |= 0o700
-		}
-		// Read again: chown may have cleared bits.
-		if info, err = f.Lstat(name); err != nil {
+	return setModeAndTime(f, name, info, e, open)
+}
+
+func setModeAndTime(f fsys.FS, name string, info fsys.Info, e *manifest.Entry, open bool) error {
+	mode := e.Mode
+	if open {
+		mode |= 0o700
+	}
+	if e.Kind != manifest.Symlink && info.Mode != mode {
+		if err := f.Chmod(name, mode); err != nil {
 			return err
-		}
-		if info.Mode != mode {
-			if err := f.Chmod(name, mode); err != nil {
-				return err
-			}
 		}
 	}
 	if info.ModTime != e.ModTime {
 		return f.SetModTime(name, e.ModTime)
 	}
 	return nil
+}
+
+// setFolder gives the folder of a Meta step the metadata of e, one of its sides.
+// Where both sides have the same owner and extended attributes nothing of ours
+// has ever changed those.
+func setFolder(f fsys.FS, step *journal.Step, info fsys.Info, e *manifest.Entry) error {
+	o, n := step.Old, step.New
+	if o != nil && n != nil && o.UID == n.UID && o.GID == n.GID && slices.EqualFunc(o.Xattrs, n.Xattrs, sameXattr) {
+		return setModeAndTime(f, e.Path, info, e, false)
+	}
+	return setMetadata(f, e.Path, info, e, false)
 }
 
 // setXattrs makes want the extended attributes of name.

@@ -286,7 +286,7 @@ func (x *Tx) setMetas(toNew bool) error {
 		if !there || info.Kind != manifest.Dir {
 			continue // gone since, by somebody else's hand
 		}
-		if err := setMetadata(x.Root, e.Path, e, false); err != nil {
+		if err := setFolder(x.Root, step, info, e); err != nil {
 			return fmt.Errorf("setting the metadata of %q: %w", e.Path, err)
 		}
 	}

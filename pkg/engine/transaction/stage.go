@@ -344,15 +344,13 @@ func (st *stager) copy(i int, from string) error {
 func (st *stager) finish(i int) error {
 	step := &st.x.plan.Steps[i]
 	e, name := step.New, st.x.slot(i)
-	if err := setMetadata(st.x.Root, name, e, e.Kind == manifest.Dir); err != nil {
-		return fmt.Errorf("staging %q: %w", e.Path, err)
-	}
-	if e.Kind == manifest.File {
-		if err := st.x.Root.SyncFile(name); err != nil {
-			return fmt.Errorf("staging %q: %w", e.Path, err)
-		}
-	}
 	info, err := st.x.Root.Lstat(name)
+	if err == nil {
+		err = setMetadata(st.x.Root, name, info, e, e.Kind == manifest.Dir)
+	}
+	if err == nil && e.Kind == manifest.File {
+		err = st.x.Root.SyncFile(name)
+	}
 	if err != nil {
 		return fmt.Errorf("staging %q: %w", e.Path, err)
 	}

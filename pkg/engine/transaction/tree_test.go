@@ -169,7 +169,9 @@ func (s spec) build(t testing.TB, f fsys.FS) {
 	paths := s.paths()
 	slices.Reverse(paths)
 	for _, path := range paths {
-		must(setMetadata(f, path, &s[path].Entry, false))
+		info, err := f.Lstat(path)
+		must(err)
+		must(setMetadata(f, path, info, &s[path].Entry, false))
 	}
 }
 
