@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/sys/fsys"
@@ -166,4 +167,36 @@ func (b *killBox) check(t *testing.T, where string) {
 func killed(err error) bool {
 	var exit *exec.ExitError
 	return errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
+}
+
+// TestTermDuringCheck: a signal while a check runs ends the check and takes the
+// patch back; the status says the signal, the message what became of the tree.
+func TestTermDuringCheck(t *testing.T) {
+	b := newKillBox(t)
+	b.fresh(t, false, nil)
+	started := filepath.Join(b.dir, "started")
+	cmd := exec.Command(b.tool, "patch-apply", "--root", "m", "--insecure-unsigned", "--check", "touch "+started+"; sleep 600", "p.rkp")
+	cmd.Dir = b.dir
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		if _, err := os.Stat(started); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	err := cmd.Wait()
+	if cmd.ProcessState.ExitCode() != 128+int(syscall.SIGTERM) || !strings.Contains(stderr.String(), `target "m": restored`) {
+		t.Fatalf("%v\n%s", err, stderr.Bytes())
+	}
+	if got := manifestOf(t, filepath.Join(b.dir, "m")); got != b.old {
+		t.Fatalf("the tree is not the old one:\n%s", got)
+	}
+	b.check(t, "after the signal")
 }
