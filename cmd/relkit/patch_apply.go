@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 	"github.com/relkit/relkit/pkg/engine/trust"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/signature"
+	"github.com/relkit/relkit/pkg/transport/fetch"
 	"github.com/relkit/relkit/pkg/update"
 )
 
@@ -108,11 +110,19 @@ func (e *env) applyOptions(c *cli.Context, o update.Options) (a update.ApplyOpti
 	return a, nil
 }
 
-// patchSource is an operand of patch-apply: a file or "-".
+// patchSource is an operand of patch-apply: a file, "-" or a URL.
 func (e *env) patchSource(name string) (update.Source, error) {
 	s := update.Source{Name: name, Once: name == "-", Open: func(context.Context) (io.ReadCloser, error) { return e.open(name) }}
-	if strings.Contains(name, "://") {
-		return s, failure.WithHint(failure.Errorf(failure.Usage, "%q is no file", name), "relkit fetch downloads, and prints the files to apply")
+	switch scheme, _, isURL := strings.Cut(name, "://"); {
+	case isURL && (scheme == "http" || scheme == "https"):
+		s.Once = true
+		s.Open = func(ctx context.Context) (io.ReadCloser, error) {
+			return fetch.Stream(ctx, &http.Client{Transport: fetch.Transport()}, name, fetch.Options{Log: e.Log})
+		}
+		return s, nil
+	case isURL:
+		return s, failure.WithHint(failure.Errorf(failure.Usage, "%q is neither a file nor an http(s) URL", name),
+			"relkit fetch %s downloads, and prints the files to apply", name)
 	}
 	if name == "-" {
 		s.Name = "standard input"
