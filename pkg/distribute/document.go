@@ -88,6 +88,17 @@ func (d *document) verify(policy trust.Policy, k kind, now time.Time) error {
 	return nil
 }
 
+// signedBy tells whether one of the signatures is key's, by whatever certificate.
+func (d *document) signedBy(key ssh.PublicKey) bool {
+	for _, s := range d.sigs {
+		by, err := signature.Verify(bytes.NewReader(d.body), s.Sig, signature.NamespaceChannel)
+		if err == nil && signature.Fingerprint(by) == signature.Fingerprint(key) {
+			return true
+		}
+	}
+	return false
+}
+
 // signDocument makes a document with one signature, named after the role.
 func signDocument(body []byte, k kind, signer ssh.Signer, role string) (*document, error) {
 	sig, err := signature.Sign(signer, signature.NamespaceChannel, bytes.NewReader(body))

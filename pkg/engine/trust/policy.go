@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/signature"
@@ -52,7 +54,10 @@ type claim struct {
 // policy.Require. The error is a failure.Untrusted that says which role is
 // missing and what was found instead.
 //
-// Sign-offs that do not count (of another patch, by an unknown key, not
+// A certificate has to have been valid at the time that the sign-off gives, and
+// need not be now: it may live for a day, the patch for years. Its holder could
+// give a time that has passed, so whoever is to be locked out at once is, by
+// their line or their authority's. Sign-offs that do not count (of another patch, by an unknown key, not
 // passed) are passed over: anybody can put one into a patch.
 func CheckSignoffs(policy Policy, patchID digest.Digest, signoffs []signature.SignedDoc, now time.Time) ([]Accepted, error) {
 	if policy.Allowed == nil {
@@ -103,13 +108,10 @@ func (p Policy) checkSignoff(patchID digest.Digest, doc signature.SignedDoc, now
 	var why []string
 	for _, l := range lines {
 		place := fmt.Sprintf("(%s line %d)", p.file(), l.Line)
-		if !slices.Contains(l.Principals, s.Role) {
-			why = append(why, fmt.Sprintf("is listed as %s %s", quoted(l.Principals), place))
+		err := l.Accepts(key, signature.NamespaceSignoff, s.Time, now)
+		if roles := l.Roles(key); err == nil && !slices.Contains(roles, s.Role) {
+			why = append(why, fmt.Sprintf("is %s %s", listedAs(l, roles), place))
 			continue
-		}
-		err := l.Accepts(signature.NamespaceSignoff, now)
-		if err == nil && !l.ValidAfter.IsZero() && s.Time.Before(l.ValidAfter) {
-			err = fmt.Errorf("it is valid only from %s and signed on %s", l.ValidAfter.UTC().Format(time.RFC3339), s.Time.UTC().Format(time.RFC3339))
 		}
 		if err == nil {
 			return claim{Accepted{s.Role, print, s.Time}, []string{s.Role}}, s.Role, nil
@@ -140,7 +142,7 @@ func CheckDocument(policy Policy, namespace string, doc []byte, sigs []signature
 		print := signature.Fingerprint(key)
 		roles := policy.Allowed.Roles(key, namespace, now)
 		if len(roles) == 0 {
-			found = append(found, finding{"", fmt.Errorf("%s: key %s %s", s.Name, print, policy.whyNot(policy.Allowed.Find(key), namespace, now))})
+			found = append(found, finding{"", fmt.Errorf("%s: key %s %s", s.Name, print, policy.whyNot(key, namespace, now))})
 			continue
 		}
 		claims = append(claims, claim{Accepted{KeyFingerprint: print}, roles})
@@ -149,15 +151,28 @@ func CheckDocument(policy Policy, namespace string, doc []byte, sigs []signature
 	return accepted, failure.As(failure.Untrusted, err)
 }
 
-func (p Policy) whyNot(lines []signature.Signer, namespace string, now time.Time) string {
+func (p Policy) whyNot(key ssh.PublicKey, namespace string, now time.Time) string {
+	lines := p.Allowed.Find(key)
 	if len(lines) == 0 {
 		return "is not in " + p.file()
 	}
 	var why []string
 	for _, l := range lines {
-		why = append(why, fmt.Sprintf("does not count: %v (%s line %d)", l.Accepts(namespace, now), p.file(), l.Line))
+		if err := l.Accepts(key, namespace, now, now); err != nil {
+			why = append(why, fmt.Sprintf("does not count: %v (%s line %d)", err, p.file(), l.Line))
+		} else {
+			why = append(why, fmt.Sprintf("is %s (%s line %d)", listedAs(l, l.Roles(key)), p.file(), l.Line))
+		}
 	}
 	return strings.Join(why, ", and ")
+}
+
+// listedAs says what a key may sign as by a line. A certificate can leave nothing of it.
+func listedAs(l signature.Signer, roles []string) string {
+	if len(roles) == 0 {
+		return "certified as none of " + quoted(l.Principals)
+	}
+	return "listed as " + quoted(roles)
 }
 
 func (p Policy) require() []string {

@@ -1,6 +1,22 @@
 package signature
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
+
+// maxPattern bounds one pattern in bytes: with a longer one in a list,
+// ssh-keygen takes none of it.
+const maxPattern = 1022
+
+func checkPatterns(list string) error {
+	for pattern := range strings.SplitSeq(list, ",") {
+		if len(strings.TrimPrefix(pattern, "!")) > maxPattern {
+			return fmt.Errorf("pattern of %d bytes: at most %d", len(pattern), maxPattern)
+		}
+	}
+	return nil
+}
 
 // matchList tells whether s matches a pattern list (ssh_config(5), PATTERNS):
 // at least one pattern, and none of those behind a "!".

@@ -112,6 +112,7 @@ func TestVerifyRefuses(t *testing.T) {
 	if err := cert.SignCert(rand.Reader, s); err != nil {
 		t.Fatal(err)
 	}
+	cert.KeyId = "changed since"
 	for name, c := range map[string]struct {
 		sig  []byte
 		want string
@@ -125,10 +126,10 @@ func TestVerifyRefuses(t *testing.T) {
 		"other hash":       {spoil(func(w *wireSignature) { w.Hash = "sha256" }), "does not verify"},
 		"other key":        {spoil(func(w *wireSignature) { w.PublicKey = string(newSigner(t, "ed25519").PublicKey().Marshal()) }), "does not verify"},
 		"other key type":   {spoil(func(w *wireSignature) { w.PublicKey = string(r.PublicKey().Marshal()) }), "signature format"},
-		"certificate":      {spoil(func(w *wireSignature) { w.PublicKey = string(cert.Marshal()) }), "certificates are not accepted"},
+		"bad certificate":  {spoil(func(w *wireSignature) { w.PublicKey = string(cert.Marshal()) }), "not signed by the authority"},
 		"trailing text":    {[]byte(armored + "x\n"), "data after the end"},
 		"leading text":     {[]byte("x\n" + armored), "does not start"},
-		"two signatures":   {[]byte(armored + armored), "bad armor"},
+		"two signatures":   {[]byte(armored + armored), "data after the end"},
 		"header":           {[]byte(strings.Replace(armored, "-----\n", "-----\nA: b\n\n", 1)), "bad armor"},
 		"other PEM":        {[]byte(strings.ReplaceAll(armored, "SSH SIGNATURE", "PGP SIGNATURE")), "does not start"},
 		"empty":            {nil, "does not start"},

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -26,8 +27,8 @@ type Signer struct {
 	Line       int // from 1
 	Principals []string
 	Key        ssh.PublicKey
-	// CertAuthority says that Key signs certificates, not documents. Such a
-	// line is understood; no signature is accepted by it.
+	// CertAuthority says that Key signs certificates, not documents: the keys
+	// that it certifies sign as those of Principals that their certificates name.
 	CertAuthority bool
 	// Namespaces is the pattern list of namespaces=; "" allows every namespace.
 	Namespaces string
@@ -38,8 +39,8 @@ type Signer struct {
 
 // ParseAllowedSigners reads an allowed_signers file. It refuses, naming the
 // line, what ssh-keygen refuses, and also patterns among the principals and key
-// types that Verify does not accept. As for ssh-keygen, times without a Z
-// are in the local time zone.
+// types that Verify does not accept. One bad line makes the whole file bad:
+// ssh-keygen passes over it, and a signer is missing without a word.
 func ParseAllowedSigners(data []byte) (*AllowedSigners, error) {
 	if len(data) > MaxAllowedSigners {
 		return nil, fmt.Errorf("allowed signers of %d bytes: at most %d", len(data), MaxAllowedSigners)
@@ -48,7 +49,7 @@ func ParseAllowedSigners(data []byte) (*AllowedSigners, error) {
 	n := 0
 	for line := range bytes.Lines(data) {
 		n++
-		text := strings.Trim(string(line), " \t\r\n")
+		text := strings.TrimRight(strings.TrimLeft(string(line), " \t"), " \t\r\n")
 		if text == "" || text[0] == '#' {
 			continue
 		}
@@ -66,40 +67,73 @@ func ParseAllowedSigners(data []byte) (*AllowedSigners, error) {
 func (a *AllowedSigners) Roles(key ssh.PublicKey, namespace string, at time.Time) []string {
 	var roles []string
 	for _, s := range a.Find(key) {
-		if s.Accepts(namespace, at) == nil {
-			roles = append(roles, s.Principals...)
+		if s.Accepts(key, namespace, at, at) == nil {
+			roles = append(roles, s.Roles(key)...)
 		}
 	}
 	slices.Sort(roles)
 	return slices.Compact(roles)
 }
 
-// Find is the lines that hold key, accepted or not.
+// Find is the lines that are about key, accepted or not: those that hold it and,
+// for a certificate, those that hold its authority.
 func (a *AllowedSigners) Find(key ssh.PublicKey) []Signer {
 	var found []Signer
-	wire := key.Marshal()
 	for _, s := range a.Signers {
-		if bytes.Equal(s.Key.Marshal(), wire) {
+		if sameKey(s.Key, Plain(key)) || s.certifies(key) {
 			found = append(found, s)
 		}
 	}
 	return found
 }
 
-// Accepts tells why the line's key may not sign in a namespace at a time; nil where it may.
-func (s *Signer) Accepts(namespace string, at time.Time) error {
+// Roles is the principals that key has by this line: the line's and, for a
+// certificate, of those the ones that it names too.
+func (s *Signer) Roles(key ssh.PublicKey) []string {
+	cert, ok := key.(*ssh.Certificate)
+	if !ok {
+		return s.Principals
+	}
+	return slices.DeleteFunc(slices.Clone(s.Principals), func(p string) bool { return !slices.Contains(cert.ValidPrincipals, p) })
+}
+
+// Accepts tells why the line does not let key, which is the line's or certified
+// by it, sign in a namespace; nil where it does. The line itself has to hold
+// now, so that a key can be withdrawn, and to have begun when the signature was
+// made; a certificate has to have been valid when it was made. Where nothing
+// says when that was, signed is now.
+func (s *Signer) Accepts(key ssh.PublicKey, namespace string, signed, now time.Time) error {
+	cert, certified := key.(*ssh.Certificate)
 	switch {
-	case s.CertAuthority:
-		return errors.New("it is a certificate authority, and certificates are not accepted")
+	case s.CertAuthority && !s.certifies(key):
+		return errors.New("it is a certificate authority, which signs certificates alone")
+	case certified && !s.CertAuthority:
+		return errors.New("it signed with a certificate, and the line is for the key without one")
 	case s.Namespaces != "" && !matchList(namespace, s.Namespaces):
 		return fmt.Errorf("it is for namespaces %q, not %q", s.Namespaces, namespace)
-	case !s.ValidAfter.IsZero() && at.Before(s.ValidAfter):
+	case !s.ValidAfter.IsZero() && now.Unix() < s.ValidAfter.Unix():
 		return fmt.Errorf("it is valid only from %s", s.ValidAfter.UTC().Format(time.RFC3339))
-	case !s.ValidBefore.IsZero() && at.After(s.ValidBefore):
+	case !s.ValidAfter.IsZero() && signed.Unix() < s.ValidAfter.Unix():
+		return fmt.Errorf("it is valid only from %s and signed on %s", s.ValidAfter.UTC().Format(time.RFC3339), signed.UTC().Format(time.RFC3339))
+	case !s.ValidBefore.IsZero() && now.Unix() > s.ValidBefore.Unix():
 		return fmt.Errorf("it was valid only until %s", s.ValidBefore.UTC().Format(time.RFC3339))
 	}
-	return nil
+	if !certified {
+		return nil
+	}
+	if err := checkUse(cert); err != nil {
+		return err
+	}
+	return checkValidity(cert, signed, now)
 }
+
+// certifies tells whether the line is of the authority that certified key.
+func (s *Signer) certifies(key ssh.PublicKey) bool {
+	cert, ok := key.(*ssh.Certificate)
+	return ok && s.CertAuthority && sameKey(s.Key, cert.SignatureKey)
+}
+
+func sameKey(a, b ssh.PublicKey) bool { return bytes.Equal(a.Marshal(), b.Marshal()) }
 
 // parseSigner reads "principals [options] keytype base64 [comment]".
 func parseSigner(text string) (Signer, error) {
@@ -122,8 +156,13 @@ func parseSigner(text string) (Signer, error) {
 		}
 		rest = after
 	}
-	s.Key, err = parseKey(rest)
-	return s, err
+	if s.Key, err = parseKey(rest); err != nil {
+		return s, err
+	}
+	if _, ok := s.Key.(*ssh.Certificate); ok {
+		return s, errors.New("key is a certificate: list the key itself, or its authority with cert-authority")
+	}
+	return s, nil
 }
 
 // cutPrincipals takes the first field, which may stand in double quotes.
@@ -154,120 +193,13 @@ func parsePrincipals(list string) ([]string, error) {
 			return nil, fmt.Errorf("principals %q: an empty name", list)
 		case strings.ContainsAny(name, "*?!"):
 			return nil, fmt.Errorf("principal %q: patterns are not accepted, list each role by its name", name)
+		case strings.ContainsFunc(name, unicode.IsControl):
+			return nil, fmt.Errorf("principal %q: a control character", name)
+		case len(name) > maxPattern:
+			return nil, fmt.Errorf("principal of %d bytes: at most %d", len(name), maxPattern)
 		}
 	}
 	return names, nil
-}
-
-// cutOptions takes the options: up to the first blank outside double quotes.
-func cutOptions(text string) (options, rest string, err error) {
-	quoted := false
-	for i := 0; i < len(text); i++ {
-		switch c := text[i]; {
-		case c == '\\' && i+1 < len(text) && text[i+1] == '"':
-			i++
-		case c == '"':
-			quoted = !quoted
-		case !quoted && (c == ' ' || c == '\t'):
-			return text[:i], strings.TrimLeft(text[i:], " \t"), nil
-		}
-	}
-	if quoted {
-		return "", "", errors.New("options: no closing quote")
-	}
-	return "", "", errors.New("no key on the line")
-}
-
-// parseOptions reads comma-separated options; their names are case-insensitive.
-func (s *Signer) parseOptions(options string) error {
-	seen := map[string]bool{}
-	for {
-		end := strings.IndexAny(options, "=,")
-		name, value := options, ""
-		switch {
-		case end >= 0 && options[end] == '=':
-			var err error
-			name = options[:end]
-			if value, options, err = cutQuoted(name, options[end+1:]); err != nil {
-				return err
-			}
-		case end >= 0:
-			name, options = options[:end], options[end:]
-		default:
-			options = ""
-		}
-		lower := strings.ToLower(name)
-		if seen[lower] {
-			return fmt.Errorf("option %q stands twice", name)
-		}
-		seen[lower] = true
-		if err := s.setOption(lower, value, end >= 0 && value != ""); err != nil {
-			return err
-		}
-		if options == "" {
-			break
-		}
-		var comma bool
-		if options, comma = strings.CutPrefix(options, ","); !comma || options == "" {
-			return fmt.Errorf("option %q: want a comma and another option after it", name)
-		}
-	}
-	if !s.ValidAfter.IsZero() && !s.ValidBefore.IsZero() && !s.ValidAfter.Before(s.ValidBefore) {
-		return errors.New("valid-before is not after valid-after")
-	}
-	return nil
-}
-
-func (s *Signer) setOption(name, value string, hasValue bool) (err error) {
-	switch {
-	case name == "cert-authority" && !hasValue:
-		s.CertAuthority = true
-	case name == "namespaces" && hasValue:
-		s.Namespaces = value
-	case name == "valid-after" && hasValue:
-		s.ValidAfter, err = parseTime(value)
-	case name == "valid-before" && hasValue:
-		s.ValidBefore, err = parseTime(value)
-	default:
-		return fmt.Errorf("unknown option, or one without its value: %q", name)
-	}
-	return err
-}
-
-// cutQuoted takes a value in double quotes, in which \" is a quote.
-func cutQuoted(name, text string) (value, rest string, err error) {
-	text, ok := strings.CutPrefix(text, `"`)
-	if !ok {
-		return "", "", fmt.Errorf("option %q: its value needs double quotes", name)
-	}
-	var b strings.Builder
-	for i := 0; i < len(text); i++ {
-		switch {
-		case text[i] == '\\' && i+1 < len(text) && text[i+1] == '"':
-			i++
-			b.WriteByte('"')
-		case text[i] == '"':
-			return b.String(), text[i+1:], nil
-		default:
-			b.WriteByte(text[i])
-		}
-	}
-	return "", "", fmt.Errorf("option %q: no closing quote", name)
-}
-
-// parseTime reads YYYYMMDD[Z] or YYYYMMDDHHMM[SS][Z].
-func parseTime(s string) (time.Time, error) {
-	digits, utc := strings.CutSuffix(s, "Z")
-	zone := time.Local
-	if utc {
-		zone = time.UTC
-	}
-	layout := map[int]string{8: "20060102", 12: "200601021504", 14: "20060102150405"}[len(digits)]
-	t, err := time.ParseInLocation(layout, digits, zone)
-	if layout == "" || err != nil || strings.Trim(digits, "0123456789") != "" || t.Unix() <= 0 {
-		return time.Time{}, fmt.Errorf("bad time %q: want YYYYMMDD[Z] or YYYYMMDDHHMM[SS][Z], after 1970", s)
-	}
-	return t, nil
 }
 
 // parseKey reads "keytype base64 [comment]".
@@ -277,7 +209,7 @@ func parseKey(text string) (ssh.PublicKey, error) {
 		return nil, errors.New("no key on the line")
 	}
 	encoded, _ := cutWord(rest)
-	raw, err := base64.StdEncoding.DecodeString(encoded)
+	raw, err := base64.StdEncoding.Strict().DecodeString(encoded)
 	if err != nil {
 		return nil, fmt.Errorf("key of type %q: %w", kind, err)
 	}
@@ -288,10 +220,11 @@ func parseKey(text string) (ssh.PublicKey, error) {
 	if key.Type() != kind {
 		return nil, fmt.Errorf("key says it is %q, the line says %q", key.Type(), kind)
 	}
-	return key, checkKey(key)
+	return key, CheckKey(key)
 }
 
-// ParsePublicKey reads a public key file: "keytype base64 [comment]".
+// ParsePublicKey reads a public key file: "keytype base64 [comment]". It may
+// hold a certificate.
 func ParsePublicKey(data []byte) (ssh.PublicKey, error) {
 	line, rest, _ := strings.Cut(strings.Trim(string(data), " \t\r\n"), "\n")
 	if rest != "" {
