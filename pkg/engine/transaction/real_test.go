@@ -259,6 +259,37 @@ func TestProtected(t *testing.T) {
 	}
 }
 
+// TestForeignSlots: a folder that somebody else has put where the slots go, or
+// could write to, is not used.
+func TestForeignSlots(t *testing.T) {
+	older, newer := oldTree(), newTree()
+	for name, plant := range map[string]func(f fsys.FS) error{
+		"other owner": func(f fsys.FS) error { return f.Chown("boot/.relkit", 1000, 1000) },
+		"open mode":   func(f fsys.FS) error { return f.Chmod("boot/.relkit", 0o770) },
+		"a link": func(f fsys.FS) error {
+			if err := f.Rmdir("boot/.relkit"); err != nil {
+				return err
+			}
+			return f.Symlink("../zdir", "boot/.relkit")
+		},
+	} {
+		m := machine(t, older)
+		if err := m.FS().Mkdir("boot/.relkit", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := plant(m.FS()); err != nil {
+			t.Fatal(err)
+		}
+		tg := target(m, &fsys.Meter{})
+		if err := apply(tg, older, newer); failure.Of(err) != failure.Refused || !strings.Contains(err.Error(), `"boot/.relkit"`) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := m.FS().Lstat("new"); !fsys.IsAbsent(err) {
+			t.Errorf("%s: something became visible: %v", name, err)
+		}
+	}
+}
+
 // TestFull: a patch without an old side puts a damaged tree right, keeps what
 // it replaces, and is taken back like any other.
 func TestFull(t *testing.T) {

@@ -145,10 +145,32 @@ func (x *Tx) makeSlot(top *journal.PlanTop) error {
 	if err := x.Root.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
+	if err := x.ownSlots(slots, dir); err != nil {
+		return err
+	}
 	if err := x.Root.SyncDir(slots); err != nil {
 		return err
 	}
 	return x.probe(top, dir)
+}
+
+// ownSlots holds that nobody else can reach into the slots: what is in them is
+// renamed into the tree. Someone who may write at the top of a file system
+// could have made the folder first. dir has just been made, so it has our owner.
+func (x *Tx) ownSlots(slots, dir string) error {
+	above, err := x.Root.Lstat(slots)
+	if err != nil {
+		return err
+	}
+	ours, err := x.Root.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	if above.Kind != manifest.Dir || above.UID != ours.UID || above.Mode&0o077 != 0 {
+		return failure.WithHint(failure.Errorf(failure.Refused, "%q is not relkit's own: it has owner %d and mode %04o, want owner %d and mode 0700",
+			slots, above.UID, above.Mode, ours.UID), "look at what is in it, then remove it")
+	}
+	return nil
 }
 
 func (x *Tx) probe(top *journal.PlanTop, dir string) error {
