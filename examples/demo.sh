@@ -150,9 +150,9 @@ try 'cut -c1-160 intake/*.jsonl'
 step "What runs now is what was built"
 running=$(sum appliance/usr/sbin/fwd)
 record="$(cat build2)/build.json"
-if ! grep -q "$running" "$record"; then
-	echo "demo: $running is not in $record" >&2
+built=$(grep -A 2 '"path": "artifacts/out/usr/sbin/fwd"' "$record" | grep -o '[0-9a-f]\{64\}')
+if [ "$running" != "$built" ]; then
+	echo "demo: $running runs, build.json has $built" >&2
 	exit 1
 fi
-echo "running $running"
-echo "built   $(grep -o "$running" "$record" | head -n 1)   (build.json)"
+echo "sha256 of what runs: $running; of what was built, in build.json: $built"

@@ -15,7 +15,7 @@ import (
 var (
 	changing = regexp.MustCompile(`[0-9.]+(ms|µs|s)\b`)
 	crontab  = regexp.MustCompile(`^([-*/,0-9]+ +){5}`) // the time of a crontab's line
-	running  = regexp.MustCompile(`\nrunning ([0-9a-f]{64})\nbuilt   ([0-9a-f]{64})   \(build\.json\)\n$`)
+	running  = regexp.MustCompile(`\nsha256 of what runs: ([0-9a-f]{64}); of what was built, in build\.json: ([0-9a-f]{64})\n$`)
 )
 
 // TestDemo runs the demo as `make demo` does, and holds the README's first
