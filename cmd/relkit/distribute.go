@@ -1,11 +1,7 @@
 package main
 
 import (
-	"io"
-	"os"
-
 	"github.com/urfave/cli/v2"
-	"golang.org/x/crypto/ssh"
 
 	"github.com/relkit/relkit/pkg/distribute"
 	"github.com/relkit/relkit/pkg/failure"
@@ -19,11 +15,10 @@ func distributeCommand(e *env) *cli.Command {
 		Category:  groupDistribute,
 		Usage:     "push artifacts, and publish them in channels",
 		ArgsUsage: "ARTIFACT…",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			&cli.StringSliceFlag{Name: "to", Usage: "push to `DEST`: dir:PATH, a folder for any web server", Required: true},
 			&cli.StringFlag{Name: "repo", Usage: "push into the repository `NAME` (default: the patch's product)"},
 			&cli.StringFlag{Name: "channel", Usage: "publish in the channel `NAME`"},
-			&cli.StringFlag{Name: "key", Usage: "sign the channel with the SSH private key `KEYFILE`"},
 			&cli.StringFlag{Name: "as", Usage: "name the signature after `ROLE`", Value: "release"},
 			&cli.StringFlag{Name: "allowed-signers", Usage: "whose channel documents may be changed: `FILE` (default: those of the key alone)"},
 			&cli.StringFlag{Name: "rollout", Usage: "widen the release's share of machines as `SHARE[@TIME],…` says, as in 1%,10%@24h,100%@72h"},
@@ -40,7 +35,7 @@ func distributeCommand(e *env) *cli.Command {
 			&cli.StringSliceFlag{Name: "deny", Usage: "the machines `KEY,…` do not get the release"},
 			&cli.BoolFlag{Name: "list", Usage: "list the channels"},
 			dryRunFlag(),
-		},
+		}, signerFlags()...),
 		Action: func(c *cli.Context) error {
 			names, err := e.operands(c, 0, -1)
 			if err != nil {
@@ -82,7 +77,7 @@ func (e *env) printDistributed(pushed []distribute.Pushed, channel *distribute.P
 
 // push is distribute without a channel.
 func (e *env) push(c *cli.Context, names []string) error {
-	for _, flag := range []string{"key", "rollout", "cap", "halt", "pause", "resume", "refresh", "floor", "min-base", "label", "allow", "deny", "allowed-signers"} {
+	for _, flag := range []string{"key", "agent", "pubkey", "rollout", "cap", "halt", "pause", "resume", "refresh", "floor", "min-base", "label", "allow", "deny", "allowed-signers"} {
 		if c.IsSet(flag) {
 			return failure.Errorf(failure.Usage, "--%s is for a channel: missing flag --channel", flag)
 		}
@@ -114,6 +109,14 @@ func (e *env) publish(c *cli.Context, names []string) error {
 	}
 	if len(names) == 0 && !changesChannel(c) {
 		return failure.WithHint(failure.Errorf(failure.Usage, "nothing to publish: no artifact, and no flag that changes the channel"), "--refresh says that the channel stands as it is")
+	}
+	signer, release, err := e.signer(c)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if o.Signer = signer; signer == nil {
+		return errNoSigner
 	}
 	push, done := e.pushOptions(c, names)
 	defer done()
@@ -163,11 +166,7 @@ func (e *env) channelOptions(c *cli.Context) (o distribute.ChannelOptions, err e
 		}
 		o.Policy = &policy
 	}
-	if c.String("key") == "" {
-		return o, failure.Errorf(failure.Usage, "missing flag --key: a channel is signed")
-	}
-	o.Signer, err = readKey(c.String("key"))
-	return o, err
+	return o, nil
 }
 
 func channelState(c *cli.Context) (string, error) {
@@ -182,24 +181,6 @@ func channelState(c *cli.Context) (string, error) {
 		state, given = s, flag
 	}
 	return state, nil
-}
-
-// readKey reads a private key file.
-func readKey(name string) (ssh.Signer, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, failure.As(failure.Usage, err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, 1<<20))
-	if err != nil {
-		return nil, err
-	}
-	key, err := signature.ParsePrivateKey(b, nil)
-	if err != nil {
-		return nil, failure.Errorf(failure.Usage, "%q: %w", name, err)
-	}
-	return key, nil
 }
 
 // channelList is relkit.channel-list/v1.

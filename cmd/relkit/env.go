@@ -29,6 +29,9 @@ type env struct {
 	Now       func() time.Time
 	// IsTerminal tells whether a stream is a terminal.
 	IsTerminal func(stream any) bool
+	// OpenTerminal opens the terminal that the person who started this sits at,
+	// wherever the streams lead; nil where there is none.
+	OpenTerminal func() (*os.File, error)
 	// Signals delivers what the process is sent; nil for nothing.
 	Signals <-chan os.Signal
 	// Exit ends the process at once: used for the second signal only.
@@ -57,12 +60,13 @@ type env struct {
 func newEnv() *env {
 	return &env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		LookupEnv:  os.LookupEnv,
-		Now:        time.Now,
-		IsTerminal: ui.IsTerminal,
-		Signals:    notify(),
-		Exit:       os.Exit,
-		Commands:   commands,
+		LookupEnv:    os.LookupEnv,
+		Now:          time.Now,
+		IsTerminal:   ui.IsTerminal,
+		OpenTerminal: func() (*os.File, error) { return os.OpenFile("/dev/tty", os.O_RDWR, 0) },
+		Signals:      notify(),
+		Exit:         os.Exit,
+		Commands:     commands,
 	}
 }
 

@@ -17,7 +17,7 @@ func patchMakeCommand(e *env) *cli.Command {
 		Category:  groupPatch,
 		Usage:     "make a patch that turns one tree into another",
 		ArgsUsage: "OLD NEW",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			outputFlag("write the patch to `FILE` (default: PRODUCT-FROM-TO.rkp)"),
 			&cli.StringFlag{Name: "meta", Usage: "read what follows from `FILE` (TOML) where no flag says it"},
 			&cli.StringFlag{Name: "id", Usage: "call the patch `ID`"},
@@ -39,17 +39,24 @@ func patchMakeCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "product-file", Usage: "read from `FILE` (TOML) what the product manages"},
 			&cli.StringFlag{Name: "expires", Usage: "not to be applied after `SPAN` (90d) or a time"},
 			&cli.BoolFlag{Name: "full", Usage: "carry all of NEW: a patch that needs no OLD"},
-			&cli.StringFlag{Name: "key", Usage: "sign with the SSH private key `KEYFILE`"},
 			&cli.StringFlag{Name: "as", Usage: "sign as `ROLE`", Value: "release"},
 			&cli.StringFlag{Name: "level", Usage: "work `fast|best`", Value: "best"},
 			&cli.StringFlag{Name: "scratch", Usage: "keep temporary files under `DIR` (default: TMPDIR, or beside the output)"},
 			&cli.StringSliceFlag{Name: "insecure-include", Usage: "carry private keys and machine ids that match `GLOB`"},
 			storeFlag(defaultStore), jobsFlag(),
-		},
+		}, signerFlags()...),
 		Action: func(c *cli.Context) error {
 			o, err := e.patchMakeOptions(c)
 			if err != nil {
 				return err
+			}
+			signer, done, err := e.signer(c)
+			if err != nil {
+				return err
+			}
+			defer done()
+			if o.Signer = signer; signer == nil && c.IsSet("as") {
+				return failure.Errorf(failure.Usage, "--as says who signs, and there is no --key or --agent to sign with")
 			}
 			made, err := patchmake.Make(c.Context, o)
 			if err != nil {
@@ -100,13 +107,6 @@ func (e *env) patchMakeOptions(c *cli.Context) (o patchmake.Options, err error) 
 		o.Level = delta.Fast
 	default:
 		return o, failure.Errorf(failure.Usage, "reading --level: got %q, want fast or best", level)
-	}
-	if key := c.String("key"); key != "" {
-		if o.Signer, err = patchmake.OpenKey(key); err != nil {
-			return o, err
-		}
-	} else if c.IsSet("as") {
-		return o, failure.Errorf(failure.Usage, "--as says who signs, and there is no --key to sign with")
 	}
 	return o, e.patchMeta(c, &o)
 }

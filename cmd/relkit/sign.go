@@ -15,13 +15,12 @@ func signCommand(e *env) *cli.Command {
 		Category:  groupPatch,
 		Usage:     "sign off a patch, or sign another file",
 		ArgsUsage: "FILE",
-		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "key", Usage: "sign with the SSH private key `KEYFILE`"},
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "as", Usage: "sign a patch off as `ROLE`"},
 			&cli.StringFlag{Name: "verdict", Usage: "the role's word is `pass|fail` (default: pass)"},
 			&cli.StringSliceFlag{Name: "evidence", Usage: "the verdict rests on `FILE`"},
 			&cli.BoolFlag{Name: "detached", Usage: "write the sign-off beside the patch, not into it"},
-		},
+		}, signerFlags()...),
 		Action: func(c *cli.Context) error {
 			files, err := e.operands(c, 1, 1)
 			if err != nil {
@@ -32,14 +31,18 @@ func signCommand(e *env) *cli.Command {
 			switch {
 			case files[0] == "-":
 				return failure.Errorf(failure.Usage, "signing writes into the file or beside it: \"-\" is neither")
-			case c.String("key") == "":
-				return failure.Errorf(failure.Usage, "missing flag: --key KEYFILE")
 			case o.Verdict != "" && o.Verdict != "pass" && o.Verdict != "fail":
 				return failure.Errorf(failure.Usage, "reading --verdict: got %q, want pass or fail", o.Verdict)
 			}
-			if o.Signer, err = patchmake.OpenKey(c.String("key")); err != nil {
+			signer, done, err := e.signer(c)
+			if err != nil {
 				return err
 			}
+			defer done()
+			if signer == nil {
+				return errNoSigner
+			}
+			o.Signer = signer
 			if o.At, err = e.stamp(); err != nil {
 				return err
 			}

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/delta"
 	"github.com/relkit/relkit/pkg/format/digest"
@@ -48,7 +50,7 @@ type Options struct {
 	// Include are globs of paths that may carry a private key or a machine id.
 	Include []string
 	// Signer signs the patch as Role; nil for an unsigned patch.
-	Signer  *Signer
+	Signer  ssh.Signer
 	Role    string
 	Created time.Time
 	Level   delta.Level
@@ -275,7 +277,7 @@ func (m *maker) write(out Output, sealed *patch.Sealed) (*Made, error) {
 		From: h.From, To: h.To, Sizes: h.Sizes}
 	var signoffs []signature.SignedDoc
 	if m.Signer != nil {
-		doc, sig, err := m.Signer.signoff(sealed.ID(), m.Role, m.Created, signature.VerdictPass, nil)
+		doc, sig, err := signoff(m.Signer, sealed.ID(), m.Role, m.Created, signature.VerdictPass, nil)
 		if err != nil {
 			return nil, err
 		}

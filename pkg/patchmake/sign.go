@@ -22,51 +22,25 @@ import (
 )
 
 const (
-	// maxKeyFile bounds a private key file, in bytes.
-	maxKeyFile = 64 << 10
 	// namespaceFile is what a signature over any other file is good for: to
 	// tell who vouched for these bytes, and nothing that relkit acts on.
 	namespaceFile = "relkit-file"
 	sigSuffix     = ".sig"
 )
 
-// Signer is a key that signs.
-type Signer struct{ key ssh.Signer }
-
-// OpenKey reads a private key file: an ordinary SSH key.
-func OpenKey(name string) (*Signer, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, failure.As(failure.Usage, fmt.Errorf("reading the key: %w", err))
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxKeyFile))
-	if err != nil {
-		return nil, fmt.Errorf("reading the key: %w", err)
-	}
-	key, err := signature.ParsePrivateKey(b, nil)
-	if err != nil {
-		return nil, failure.As(failure.Usage, fmt.Errorf("key %q: %w", name, err))
-	}
-	return &Signer{key}, nil
-}
-
-// Fingerprint names the key as ssh-keygen -l does.
-func (s *Signer) Fingerprint() string { return signature.Fingerprint(s.key.PublicKey()) }
-
 // signoff makes and signs a role's word on a patch.
-func (s *Signer) signoff(patch digest.Digest, role string, at time.Time, verdict string, evidence []signature.Evidence) (doc, sig []byte, err error) {
+func signoff(key ssh.Signer, patch digest.Digest, role string, at time.Time, verdict string, evidence []signature.Evidence) (doc, sig []byte, err error) {
 	d := signature.Signoff{Schema: signature.SignoffSchema, Patch: patch, Role: role, Time: at, Verdict: verdict, Evidence: evidence}
 	if doc, err = d.Encode(); err != nil {
 		return nil, nil, failure.As(failure.Usage, fmt.Errorf("making the sign-off: %w", err))
 	}
-	sig, err = signature.Sign(s.key, signature.NamespaceSignoff, bytes.NewReader(doc))
+	sig, err = signature.Sign(key, signature.NamespaceSignoff, bytes.NewReader(doc))
 	return doc, sig, err
 }
 
 // SignOptions say how a file is signed. Signer, Role, At and Create must be set.
 type SignOptions struct {
-	Signer *Signer
+	Signer ssh.Signer
 	Role   string
 	At     time.Time
 	// Verdict is signature.VerdictPass where it is "".
@@ -100,7 +74,7 @@ func Sign(ctx context.Context, name string, o SignOptions) (*Signed, error) {
 		return nil, failure.As(failure.Usage, err)
 	}
 	defer f.Close()
-	s := &Signed{Schema: "relkit.signed/v1", File: name, Key: o.Signer.Fingerprint()}
+	s := &Signed{Schema: "relkit.signed/v1", File: name, Key: signature.Fingerprint(o.Signer.PublicKey())}
 	if isPatch(f) {
 		return s, signPatch(ctx, f, s, o)
 	}
@@ -143,7 +117,7 @@ func signPatch(ctx context.Context, f *os.File, s *Signed, o SignOptions) error 
 		}
 		evidence = append(evidence, signature.Evidence{Name: filepath.Base(name), Digest: d})
 	}
-	doc, sig, err := o.Signer.signoff(s.Digest, s.Role, o.At, s.Verdict, evidence)
+	doc, sig, err := signoff(o.Signer, s.Digest, s.Role, o.At, s.Verdict, evidence)
 	if err != nil {
 		return err
 	}
@@ -177,7 +151,7 @@ func signFile(f *os.File, s *Signed, o SignOptions) (err error) {
 	if s.Digest, _, err = digest.OfReader(io.NewSectionReader(f, 0, 1<<62)); err != nil {
 		return err
 	}
-	sig, err := signature.Sign(o.Signer.key, s.Namespace, io.NewSectionReader(f, 0, 1<<62))
+	sig, err := signature.Sign(o.Signer, s.Namespace, io.NewSectionReader(f, 0, 1<<62))
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
-	"encoding/pem"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,33 +12,25 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/signature"
 )
 
-func testKey(t *testing.T) string {
+func testKey(t *testing.T) ssh.Signer {
 	t.Helper()
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	block, err := ssh.MarshalPrivateKey(key, "")
+	signer, err := ssh.NewSignerFromKey(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := filepath.Join(t.TempDir(), "key")
-	if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return name
+	return signer
 }
 
 // TestSignNamespaces: a signature for one purpose is none for another.
 func TestSignNamespaces(t *testing.T) {
-	signer, err := OpenKey(testKey(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	signer := testKey(t)
 	for text, want := range map[string]string{
 		`{"schema":"relkit.channel-releases/v1","product":"fw"}`: signature.NamespaceChannel,
 		`{"schema":"relkit.channel-status/v1"}`:                  signature.NamespaceChannel,
@@ -61,20 +52,6 @@ func TestSignNamespaces(t *testing.T) {
 		}
 		if _, err := signature.Verify(bytes.NewReader([]byte(text)), out.Bytes(), want); err != nil {
 			t.Errorf("%q: %v", text, err)
-		}
-	}
-}
-
-// TestOpenKey: what is no key is a usage error, and says nothing of the content.
-func TestOpenKey(t *testing.T) {
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "no"), []byte("secret words"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{filepath.Join(dir, "no"), filepath.Join(dir, "missing")} {
-		_, err := OpenKey(name)
-		if failure.Of(err) != failure.Usage || bytes.Contains([]byte(err.Error()), []byte("secret")) {
-			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 )
@@ -43,6 +44,22 @@ func CheckKey(key ssh.PublicKey) error {
 		return fmt.Errorf("RSA key of %d bits: at least %d", bits, minRSABits)
 	}
 	return nil
+}
+
+// CheckSigner tells why nothing that key signs at a time can count; nil where it
+// may. A certificate can have expired, or be no user's.
+func CheckSigner(key ssh.PublicKey, at time.Time) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	cert, ok := key.(*ssh.Certificate)
+	if !ok {
+		return nil
+	}
+	if err := checkUse(cert); err != nil {
+		return err
+	}
+	return checkValidity(cert, at, at)
 }
 
 // checkFormat holds a signature against the type of its key. Only an

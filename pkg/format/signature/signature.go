@@ -37,11 +37,6 @@ func Sign(signer ssh.Signer, namespace string, message io.Reader) ([]byte, error
 	if err := CheckKey(key); err != nil {
 		return nil, err
 	}
-	if cert, ok := key.(*ssh.Certificate); ok {
-		if err := checkUse(cert); err != nil {
-			return nil, err
-		}
-	}
 	s, err := sshsig.Sign(message, provenSigner{signer}, sshsig.HashSHA512, namespace)
 	if err != nil {
 		return nil, fmt.Errorf("signing: %w", err)
