@@ -1,6 +1,8 @@
 package fsys
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -255,17 +257,20 @@ func infoOf(st *unix.Stat_t) Info {
 	return i
 }
 
-func (r *real) Lstat(name string) (info Info, err error) {
-	err = r.at("lstat", name, func(p place) error {
-		var st unix.Stat_t
-		err := unix.Fstatat(p.dir, p.base, &st, unix.AT_SYMLINK_NOFOLLOW)
-		info = infoOf(&st)
-		return err
-	})
-	if err != nil {
+func (p place) lstat() (Info, error) {
+	var st unix.Stat_t
+	if err := unix.Fstatat(p.dir, p.base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return Info{}, err
 	}
-	return info, nil
+	return infoOf(&st), nil
+}
+
+func (r *real) Lstat(name string) (info Info, err error) {
+	err = r.at("lstat", name, func(p place) (err error) {
+		info, err = p.lstat()
+		return err
+	})
+	return info, err
 }
 
 // realFile is an open file; its errors carry the name inside the root.
@@ -292,34 +297,77 @@ func (r *real) ReadDir(name string) ([]string, error) {
 	if err != nil {
 		return nil, pathError("readdir", name, err)
 	}
-	f := os.NewFile(uintptr(fd), name)
-	defer f.Close()
-	names, err := f.Readdirnames(-1)
-	if err != nil {
-		var s *os.SyscallError
-		if errors.As(err, &s) {
-			err = s.Err
+	defer unix.Close(fd)
+	names, err := readNames(fd)
+	return names, pathError("readdir", name, err)
+}
+
+// direntBuffer is what getdents64(2) fills at a time: some thousand names.
+const direntBuffer = 64 << 10
+
+// readNames reads a folder from where fd stands. The names of one call to the
+// kernel share their memory: a folder may hold a million.
+func readNames(fd int) ([]string, error) {
+	var names []string
+	var ends []int
+	packed := make([]byte, 0, 1024)
+	buf := make([]byte, direntBuffer)
+	for {
+		n, err := retry(func() (int, error) { return unix.Getdents(fd, buf) })
+		if err != nil {
+			return nil, err
 		}
-		return nil, pathError("readdir", name, err)
+		if n == 0 {
+			slices.Sort(names)
+			return names, nil
+		}
+		packed, ends = packed[:0], ends[:0]
+		for entries := buf[:n]; len(entries) > 0; {
+			var name []byte
+			if name, entries = nextDirent(entries); name != nil {
+				packed = append(packed, name...)
+				ends = append(ends, len(packed))
+			}
+		}
+		names = slices.Grow(names, len(ends))
+		all, start := string(packed), 0
+		for _, end := range ends {
+			names = append(names, all[start:end])
+			start = end
+		}
 	}
-	slices.Sort(names)
-	return names, nil
+}
+
+// nextDirent is the name of the first of struct linux_dirent64 (getdents(2)), nil
+// for "." and "..", and those that follow. Its length is at offset 16, its name,
+// ended by a NUL, at 19.
+func nextDirent(b []byte) (name, rest []byte) {
+	size := binary.NativeEndian.Uint16(b[16:])
+	name, _, _ = bytes.Cut(b[19:size], []byte{0})
+	if s := string(name); s == "." || s == ".." {
+		name = nil
+	}
+	return name, b[size:]
+}
+
+func (p place) readlink() (string, error) {
+	buf := make([]byte, 256)
+	for {
+		n, err := unix.Readlinkat(p.dir, p.base, buf)
+		if err != nil {
+			return "", err
+		}
+		if n < len(buf) {
+			return string(buf[:n]), nil
+		}
+		buf = make([]byte, 2*len(buf))
+	}
 }
 
 func (r *real) Readlink(name string) (target string, err error) {
-	err = r.at("readlink", name, func(p place) error {
-		buf := make([]byte, 256)
-		for {
-			n, err := unix.Readlinkat(p.dir, p.base, buf)
-			if err != nil {
-				return err
-			}
-			if n < len(buf) {
-				target = string(buf[:n])
-				return nil
-			}
-			buf = make([]byte, 2*len(buf))
-		}
+	err = r.at("readlink", name, func(p place) (err error) {
+		target, err = p.readlink()
+		return err
 	})
 	return target, err
 }

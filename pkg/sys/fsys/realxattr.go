@@ -14,37 +14,46 @@ import (
 // Linux 6.13; the path under /proc serves every kernel and every kind of inode,
 // symlinks too.
 
-func (r *real) Xattrs(name string) ([]manifest.Xattr, error) {
-	var attrs []manifest.Xattr
-	err := r.at("listxattr", name, func(p place) error {
-		attrs = nil
-		path := p.proc()
-		names, err := grow(func(buf []byte) (int, error) { return unix.Llistxattr(path, buf) })
-		if err == unix.EOPNOTSUPP {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		for attr := range strings.SplitSeq(string(names), "\x00") {
-			if attr == "" {
-				continue
-			}
-			value, err := grow(func(buf []byte) (int, error) { return unix.Lgetxattr(path, attr, buf) })
-			if err == unix.ENODATA { // removed meanwhile
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			attrs = append(attrs, manifest.Xattr{Name: attr, Value: value})
-		}
-		slices.SortFunc(attrs, func(a, b manifest.Xattr) int { return strings.Compare(a.Name, b.Name) })
-		return nil
+func (r *real) Xattrs(name string) (attrs []manifest.Xattr, err error) {
+	err = r.at("listxattr", name, func(p place) (err error) {
+		attrs, err = p.xattrs()
+		return err
 	})
+	return attrs, err
+}
+
+func (p place) xattrs() ([]manifest.Xattr, error) {
+	path := p.proc()
+	return xattrsOf(
+		func(buf []byte) (int, error) { return unix.Llistxattr(path, buf) },
+		func(attr string, buf []byte) (int, error) { return unix.Lgetxattr(path, attr, buf) })
+}
+
+// xattrsOf reads the attributes of an inode by the two calls for it.
+func xattrsOf(list func([]byte) (int, error), get func(string, []byte) (int, error)) ([]manifest.Xattr, error) {
+	// Most have none: the size alone is asked for first.
+	if n, err := list(nil); err == unix.EOPNOTSUPP || err == nil && n == 0 {
+		return nil, nil
+	}
+	names, err := grow(list)
 	if err != nil {
 		return nil, err
 	}
+	var attrs []manifest.Xattr
+	for attr := range strings.SplitSeq(string(names), "\x00") {
+		if attr == "" {
+			continue
+		}
+		value, err := grow(func(buf []byte) (int, error) { return get(attr, buf) })
+		if err == unix.ENODATA { // removed meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		attrs = append(attrs, manifest.Xattr{Name: attr, Value: value})
+	}
+	slices.SortFunc(attrs, func(a, b manifest.Xattr) int { return strings.Compare(a.Name, b.Name) })
 	return attrs, nil
 }
 

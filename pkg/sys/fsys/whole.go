@@ -26,9 +26,12 @@ func tempName(name string) string {
 	return join(parent, base)
 }
 
-// join is base in the folder parent.
+// join is base in the folder parent, "." the folder itself.
 func join(parent, base string) string {
-	if parent == "." {
+	switch {
+	case base == ".":
+		return parent
+	case parent == ".":
 		return base
 	}
 	return parent + "/" + base

@@ -13,7 +13,7 @@ import (
 	"github.com/relkit/relkit/pkg/relkittest"
 )
 
-// benchTree is a folder of 30,000 files in 1,500 folders, 300 MB: the sizes are
+// benchTree is a folder of 30,000 files in 1,500 folders, 1.0 GB: the sizes are
 // those of an operating system's, many small and a few large. Where
 // RELKIT_BENCH_TREE names a folder it is that one, made at the first run.
 func benchTree(b *testing.B) string {
@@ -36,7 +36,7 @@ func benchTree(b *testing.B) string {
 			b.Fatal(err)
 		}
 		for f := range 20 {
-			size := int(min(2000*r.ExpFloat64()*r.ExpFloat64()*r.ExpFloat64()*5, float64(len(data))))
+			size := int(min(34000*r.ExpFloat64()*r.ExpFloat64()*r.ExpFloat64(), float64(len(data))))
 			if err := os.WriteFile(filepath.Join(sub, fmt.Sprint("file", f)), data[:size], 0o644); err != nil {
 				b.Fatal(err)
 			}
@@ -60,7 +60,7 @@ func BenchmarkCapture(b *testing.B) {
 func BenchmarkSHA256Sum(b *testing.B) {
 	relkittest.Need(b, "find", "xargs", "sha256sum")
 	dir := benchTree(b)
-	script := fmt.Sprintf("find . -type f -print0 | xargs -0 -n 512 -P%d sha256sum >/dev/null", runtime.GOMAXPROCS(0))
+	script := fmt.Sprintf("find . -type f -print0 | xargs -0 -P%d sha256sum >/dev/null", runtime.GOMAXPROCS(0))
 	for b.Loop() {
 		cmd := exec.Command("sh", "-c", script)
 		cmd.Dir = dir

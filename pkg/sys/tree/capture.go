@@ -3,7 +3,6 @@ package tree
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"runtime"
@@ -18,9 +17,9 @@ import (
 const (
 	// readTries is how often a file that changes while it is read is read.
 	readTries = 3
-	readSize  = 256 << 10
-	// ahead is how many names the walk may be in front of the stream.
-	ahead = 1024
+	// farAhead is how many names the walk may be in front of the stream: some
+	// 400 bytes each.
+	farAhead = 1 << 15
 )
 
 // Capture reads a tree: one entry a name, with the SHA-256 of each file, in
@@ -40,16 +39,14 @@ func entries(ctx context.Context, root fsys.FS, opts Options, hash bool) Entries
 	if opts.Jobs <= 0 {
 		opts.Jobs = runtime.GOMAXPROCS(0)
 	}
+	if opts.ahead == 0 {
+		opts.ahead = farAhead
+	}
 	return func(yield func(*manifest.Entry, error) bool) {
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
-		linked, err := countLinks(ctx, root, &opts)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		c := &capture{fs: root, opts: &opts, hash: hash, linked: linked,
-			queue: make(chan *item, ahead), work: make(chan *item, ahead)}
+		c := &capture{fs: root, opts: &opts, hash: hash, groups: newGroups(),
+			queue: make(chan *item, opts.ahead), work: make(chan *item, opts.ahead)}
 		var wg sync.WaitGroup
 		defer wg.Wait()
 		defer cancel() // before the wait, when the consumer stops early
@@ -61,224 +58,179 @@ func entries(ctx context.Context, root fsys.FS, opts Options, hash bool) Entries
 	}
 }
 
-// inode is what a hard-link group has in common.
-type inode struct{ dev, ino uint64 }
-
-func inodeOf(i fsys.Info) inode { return inode{i.Dev, i.Ino} }
-
-// countLinks finds the inodes with two names or more in the tree: a group is
-// numbered at its first name, and whether there will be a second is not known then.
-func countLinks(ctx context.Context, root fsys.FS, opts *Options) (map[inode]int, error) {
-	names := map[inode]int{}
-	w := walker{fs: root, opts: opts, visit: linkCounter(names)}
-	if err := w.walk(ctx); err != nil {
-		return nil, err
-	}
-	for k, n := range names {
-		if n < 2 {
-			delete(names, k)
-		}
-	}
-	return names, nil
-}
-
-func linkCounter(names map[inode]int) func(string, fsys.Info) error {
-	return func(_ string, i fsys.Info) error {
-		if i.Kind != manifest.Dir && i.Links > 1 {
-			names[inodeOf(i)]++
-		}
-		return nil
-	}
-}
-
 // capture is one run: a walk that goes ahead, workers that complete entries,
 // and a consumer that hands them out in the order of the walk.
 type capture struct {
 	fs     fsys.FS
 	opts   *Options
 	hash   bool
-	linked map[inode]int
+	groups *groups
 	queue  chan *item
 	work   chan *item
+	err    error // of the walk; it stands when queue is closed
 }
 
-// item is a name on its way through. done is closed when the rest is set; it is
-// nil for a further name of a hard-link group, which nobody reads again.
+// item is a name on its way through.
 type item struct {
-	path  string
-	info  fsys.Info
-	done  chan struct{}
-	entry *manifest.Entry // nil: the name vanished
-	// changed is set when the file did not hold still.
-	changed bool
-	err     error
+	entry manifest.Entry
+	inode inode
+	// linked is set where the inode has other names, in the tree or out of it;
+	// again where one of them came before, so that nobody needs to read this one.
+	linked, again bool
+	// done is over when a worker has set what follows.
+	done sync.WaitGroup
+	// gone is set when the name vanished, changed when the file did not hold still.
+	gone, changed bool
+	err           error
 }
 
 // produce walks the tree and queues its names.
 func (c *capture) produce(ctx context.Context) {
 	defer close(c.queue)
 	defer close(c.work)
-	seen := map[inode]bool{}
 	w := walker{fs: c.fs, opts: c.opts, loud: true, visit: func(path string, info fsys.Info) error {
-		it := &item{path: path, info: info}
-		key := inodeOf(info)
-		again := info.Kind != manifest.Dir && seen[key]
-		if !again {
-			if info.Kind != manifest.Dir && c.linked[key] > 1 {
-				seen[key] = true
-			}
-			it.done = make(chan struct{})
-			if err := send(ctx, c.work, it); err != nil {
+		it := &item{entry: entryOf(path, info), inode: inode{info.Dev, info.Ino}}
+		it.linked = info.Kind != manifest.Dir && info.Links > 1
+		it.again = it.linked && c.groups.add(it.inode)
+		if !it.again {
+			it.done.Add(1)
+			if err := c.send(ctx, c.work, it); err != nil {
+				it.done.Done()
 				return err
 			}
 		}
-		return send(ctx, c.queue, it)
+		return c.send(ctx, c.queue, it)
 	}}
-	if err := w.walk(ctx); err != nil {
-		// When ctx is over the consumer may be gone.
-		_ = send(ctx, c.queue, &item{err: err})
-	}
+	c.err = w.walk(ctx)
+	c.groups.settle()
 }
 
-func send(ctx context.Context, ch chan<- *item, it *item) error {
-	select {
-	case ch <- it:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
+// send queues an item. Where the queues are full because the consumer waits to
+// know the hard-link groups, they are counted in a walk of their own.
+func (c *capture) send(ctx context.Context, ch chan<- *item, it *item) error {
+	for {
+		select {
+		case ch <- it:
+			return nil
+		default:
+		}
+		select {
+		case ch <- it:
+			return nil
+		case <-c.groups.wanted():
+			if err := c.groups.count(ctx, c.fs, c.opts); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 
 func (c *capture) worker() {
-	buf := make([]byte, readSize)
+	r := &reader{fs: c.fs}
+	defer r.close()
 	for it := range c.work {
-		c.complete(it, buf)
-		close(it.done)
+		c.complete(it, r)
+		it.done.Done()
 	}
 }
 
 // consume yields the queued entries in order, numbering hard-link groups.
 func (c *capture) consume(ctx context.Context, yield func(*manifest.Entry, error) bool) {
-	groups := map[inode]*manifest.Entry{}
 	for it := range c.queue {
-		if it.done != nil {
-			<-it.done
-		} else if it.err == nil {
-			c.again(it, groups)
-		}
-		if it.err != nil {
-			yield(nil, it.err)
+		err := c.finish(ctx, it)
+		switch {
+		case err != nil:
+			yield(nil, err)
 			return
-		}
-		if it.entry == nil {
-			c.opts.note(it.path, "it vanished while the tree was read")
+		case it.gone:
+			c.opts.note(it.entry.Path, "it vanished while the tree was read")
 			continue
+		case it.changed && c.opts.Changed == nil:
+			yield(nil, failure.Errorf(failure.No, "file %q changes while it is read", it.entry.Path))
+			return
+		case it.changed:
+			c.opts.Changed(it.entry.Path)
 		}
-		if it.changed {
-			if c.opts.Changed == nil {
-				yield(nil, failure.Errorf(failure.No, "file %q changes while it is read", it.path))
-				return
-			}
-			c.opts.Changed(it.path)
-		}
-		if key := inodeOf(it.info); it.entry.Link == 0 && it.entry.Kind != manifest.Dir && c.linked[key] > 1 {
-			it.entry.Link = len(groups) + 1
-			kept := *it.entry
-			groups[key] = &kept
-		}
-		if !yield(it.entry, nil) {
+		if !yield(&it.entry, nil) {
 			return
 		}
 	}
-	if err := context.Cause(ctx); err != nil {
-		yield(nil, err)
+	if c.err != nil {
+		yield(nil, c.err)
 	}
 }
 
-// again makes the entry of a further name of a group out of the first one's.
-func (c *capture) again(it *item, groups map[inode]*manifest.Entry) {
-	first := groups[inodeOf(it.info)]
-	if first == nil { // the first name vanished
-		c.complete(it, make([]byte, readSize))
-		return
+// finish waits until an item is complete. A further name of a group is made out
+// of the first one's entry.
+func (c *capture) finish(ctx context.Context, it *item) error {
+	var g *group
+	if it.linked {
+		var err error
+		if g, err = c.groups.of(ctx, it.inode); err != nil {
+			return err
+		}
 	}
-	e := *first
-	e.Path = it.path
-	it.entry = &e
+	switch {
+	case !it.again:
+		it.done.Wait()
+	case g != nil && g.first != nil:
+		path := it.entry.Path
+		it.entry = *g.first
+		it.entry.Path = path
+	default: // the first name vanished
+		r := &reader{fs: c.fs}
+		defer r.close()
+		c.complete(it, r)
+	}
+	switch {
+	case it.err != nil:
+	case !it.gone:
+		c.groups.number(g, &it.entry)
+	case g != nil:
+		g.names--
+	}
+	return it.err
 }
 
 // complete reads what lstat does not tell.
-func (c *capture) complete(it *item, buf []byte) {
-	e := entryOf(it.path, it.info)
-	it.err = c.read(it, e, buf)
-	switch {
-	case errors.Is(it.err, fs.ErrNotExist):
-		it.err = nil
-	case it.err == nil:
-		it.entry = e
+func (c *capture) complete(it *item, r *reader) {
+	it.err = c.read(it, r)
+	if errors.Is(it.err, fs.ErrNotExist) {
+		it.err, it.gone = nil, true
 	}
 }
 
-func (c *capture) read(it *item, e *manifest.Entry, buf []byte) (err error) {
-	switch {
-	case e.Kind == manifest.File && c.hash:
-		if err := c.readFile(it, e, buf); err != nil {
-			return err
-		}
-	case e.Kind == manifest.Symlink:
-		if e.Target, err = c.fs.Readlink(e.Path); err != nil {
-			return err
-		}
+func (c *capture) read(it *item, r *reader) error {
+	e := &it.entry
+	if e.Kind == manifest.File && c.hash {
+		return c.readFile(it, r)
 	}
-	e.Xattrs, err = c.fs.Xattrs(e.Path)
+	folder, base, err := r.at(e.Path)
+	if err == nil && e.Kind == manifest.Symlink {
+		e.Target, err = folder.Readlink(base)
+	}
+	if err == nil {
+		e.Xattrs, err = folder.Xattrs(base)
+	}
 	return err
 }
 
 // readFile sets the digest of a file and the metadata that goes with it: those
 // of the moment it was read, in which nothing may have changed.
-func (c *capture) readFile(it *item, e *manifest.Entry, buf []byte) error {
+func (c *capture) readFile(it *item, r *reader) error {
 	for range readTries {
-		info, d, n, still, err := c.readOnce(e.Path, buf)
+		e, still, err := r.file(it.entry.Path)
 		if err != nil {
 			return err
 		}
-		*e = *entryOf(e.Path, info)
-		e.Digest, e.Size, it.changed = d, n, !still
+		it.entry, it.changed = e, !still
 		if still {
 			break
 		}
 	}
 	return nil
-}
-
-// readOnce hashes a file. still tells that it was the same before and after.
-func (c *capture) readOnce(path string, buf []byte) (info fsys.Info, d digest.Digest, n int64, still bool, err error) {
-	f, err := c.fs.Open(path)
-	if err != nil {
-		return info, d, 0, false, err
-	}
-	defer f.Close()
-	if info, err = f.Stat(); err != nil {
-		return info, d, 0, false, err
-	}
-	h := digest.New()
-	for {
-		k, err := f.Read(buf)
-		h.Write(buf[:k])
-		n += int64(k)
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return info, d, 0, false, fmt.Errorf("reading %q: %w", path, err)
-		}
-	}
-	after, err := f.Stat()
-	if err != nil {
-		return info, d, 0, false, err
-	}
-	still = Unchanged(info, after) && n == after.Size
-	return info, h.Digest(), n, still, nil
 }
 
 // Unchanged tells whether an inode was not touched between two looks at it.
@@ -287,8 +239,8 @@ func Unchanged(a, b fsys.Info) bool {
 }
 
 // entryOf is what lstat(2) alone tells of an entry.
-func entryOf(path string, i fsys.Info) *manifest.Entry {
-	e := &manifest.Entry{Path: path, Kind: i.Kind, Mode: i.Mode, UID: i.UID, GID: i.GID, ModTime: i.ModTime}
+func entryOf(path string, i fsys.Info) manifest.Entry {
+	e := manifest.Entry{Path: path, Kind: i.Kind, Mode: i.Mode, UID: i.UID, GID: i.GID, ModTime: i.ModTime}
 	switch i.Kind {
 	case manifest.File:
 		e.Size = i.Size

@@ -300,7 +300,7 @@ type changingFile struct {
 
 func (f *changingFile) Read(b []byte) (int, error) {
 	n, err := f.File.Read(b)
-	if err == io.EOF && f.c.times > 0 {
+	if n > 0 && f.c.times > 0 {
 		f.c.times--
 		w, werr := os.OpenFile(f.c.path, os.O_APPEND|os.O_WRONLY, 0)
 		if werr != nil {

@@ -46,6 +46,9 @@ type Options struct {
 	// Changed hears of each file that kept changing while it was read, so that
 	// its entry may fit no moment; nil makes such a file an error.
 	Changed func(path string)
+
+	// ahead is how many names the walk may be in front of the stream; 0 is farAhead.
+	ahead int
 }
 
 func (o *Options) note(path, why string) {
@@ -58,12 +61,15 @@ func (o *Options) note(path, why string) {
 type walker struct {
 	fs   fsys.FS
 	opts *Options
-	// loud is set in the pass whose notes count: a capture walks twice.
-	loud  bool
-	visit func(path string, info fsys.Info) error
+	// loud is set in the pass whose notes count: a capture may walk twice.
+	loud   bool
+	visit  func(path string, info fsys.Info) error
+	reader reader
 }
 
 func (w *walker) walk(ctx context.Context) error {
+	w.reader.fs = w.fs
+	defer w.reader.close()
 	info, err := w.fs.Lstat(".")
 	if err != nil {
 		return err
@@ -79,7 +85,7 @@ func (w *walker) walk(ctx context.Context) error {
 
 // folder walks what a folder holds. top tells that a file system begins there.
 func (w *walker) folder(ctx context.Context, dir string, dirInfo fsys.Info, top bool) error {
-	names, err := w.fs.ReadDir(dir)
+	names, err := w.list(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -97,7 +103,7 @@ func (w *walker) folder(ctx context.Context, dir string, dirInfo fsys.Info, top 
 		if top && name == Slots {
 			continue
 		}
-		info, err := w.fs.Lstat(path)
+		info, err := w.lstat(dir, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // gone since the folder was read
 		}
@@ -109,6 +115,22 @@ func (w *walker) folder(ctx context.Context, dir string, dirInfo fsys.Info, top 
 		}
 	}
 	return nil
+}
+
+func (w *walker) list(dir string) ([]string, error) {
+	folder, err := w.reader.enter(dir)
+	if err != nil {
+		return nil, err
+	}
+	return folder.ReadDir()
+}
+
+func (w *walker) lstat(dir, name string) (fsys.Info, error) {
+	folder, err := w.reader.enter(dir)
+	if err != nil {
+		return fsys.Info{}, err
+	}
+	return folder.Lstat(name)
 }
 
 // name visits one name and, where it is a folder to go into, all below it.
