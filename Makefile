@@ -36,6 +36,10 @@ install: build
 	for schema in $(SCHEMAS); do \
 	    install -D -m 0644 $$schema $(DESTDIR)$(PREFIX)/share/relkit/$${schema##*/} || exit 1; \
 	done
+	for script in bash:bash-completion/completions/relkit zsh:zsh/site-functions/_relkit fish:fish/vendor_completions.d/relkit.fish; do \
+	    bin/relkit completion $${script%%:*} >bin/completion && \
+	    install -D -m 0644 bin/completion $(DESTDIR)$(PREFIX)/share/$${script##*:} || exit 1; \
+	done
 
 # Every test, none skipped, then those with concurrency under the race detector.
 test:

@@ -16,6 +16,7 @@ busybox             busybox-static
 cpio                cpio
 curl                curl
 e2fsck              e2fsprogs
+fish                fish
 gcc                 gcc
 /usr/include/stdio.h libc6-dev
 git                 git
@@ -31,6 +32,7 @@ qemu-system-x86_64  qemu-system-x86
 shellcheck          shellcheck
 ssh-keygen          openssh-client
 systemd-analyze     systemd
+zsh                 zsh
 zstd                zstd
 "
 

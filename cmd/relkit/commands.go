@@ -8,6 +8,7 @@ func commands(e *env) []*cli.Command {
 	return []*cli.Command{
 		auditCommand(e),
 		buildCommand(e),
+		completionCommand(e),
 		distributeCommand(e),
 		fetchCommand(e),
 		getimageCommand(e),

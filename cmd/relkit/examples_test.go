@@ -145,6 +145,9 @@ func TestDemoShowsEveryCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range commands(testEnv("", nil, nil, nil)) {
+		if c.Name == "completion" {
+			continue // for the file that a shell reads at its start
+		}
 		if !regexp.MustCompile(`(?m)^(try|refused|printf)\b.*\brelkit ` + c.Name + ` `).Match(demo) {
 			t.Errorf("the demo does not show relkit %s", c.Name)
 		}
