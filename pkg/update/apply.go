@@ -134,7 +134,8 @@ func (a *applier) verifyAll(ctx context.Context, sources []Source) error {
 		if err != nil {
 			return err
 		}
-		p, _, err := a.openPatch(f, s)
+		a.opt.Progress.Start(0, "verifying "+s.Name)
+		p, _, err := a.openPatch(counter{f, a.opt.Progress}, s)
 		if err == nil {
 			h := p.Header()
 			if err = a.admit(h, installed); err == nil {
@@ -144,6 +145,7 @@ func (a *applier) verifyAll(ctx context.Context, sources []Source) error {
 			installed = journal.Version{Product: h.Product, Version: h.To.Version}
 			a.assumed = append(a.assumed, h.ID)
 		}
+		a.opt.Progress.Done()
 		if err := errors.Join(err, f.Close()); err != nil {
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
@@ -151,15 +153,41 @@ func (a *applier) verifyAll(ctx context.Context, sources []Source) error {
 	return nil
 }
 
+// counter shows what is read as progress.
+type counter struct {
+	r io.Reader
+	p Progress
+}
+
+func (c counter) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.p.Add(int64(n))
+	return n, err
+}
+
 // openPatch reads a patch's header and decides about trust. Not a byte of the
 // rest has been parsed when it returns.
 func (a *applier) openPatch(r io.Reader, s Source) (*patch.Reader, []trust.Accepted, error) {
 	p, err := patch.Open(r)
-	if err != nil {
+	if p == nil {
 		return nil, nil, a.refuse(err, journal.AuditLine{})
 	}
+	accepted, trusted := a.trust(p, s)
+	if err != nil { // this relkit is too old for it, if it is what it says
+		if trusted != nil {
+			err = failure.As(failure.Untrusted, fmt.Errorf("%w; and %w", err, trusted))
+		}
+		return nil, nil, a.refuse(err, journal.AuditLine{Patch: p.ID()})
+	}
+	if trusted != nil {
+		return nil, nil, a.refuse(trusted, auditOf(p))
+	}
+	return p, accepted, nil
+}
+
+// trust tells whether the sign-offs suffice, or that they need not.
+func (a *applier) trust(p *patch.Reader, s Source) (accepted []trust.Accepted, err error) {
 	docs := append(p.Signoffs(), s.Beside...)
-	var accepted []trust.Accepted
 	if a.o.Policy.Allowed == nil && !a.o.InsecureUnsigned {
 		err = failure.Errorf(failure.Untrusted, "no allowed signers are known on this machine")
 	} else if a.o.Policy.Allowed != nil {
@@ -169,10 +197,10 @@ func (a *applier) openPatch(r io.Reader, s Source) (*patch.Reader, []trust.Accep
 		}
 		accepted, err = trust.CheckSignoffs(policy, p.ID(), docs, a.opt.Now())
 	}
-	if err != nil && !a.o.InsecureUnsigned {
-		return nil, nil, a.refuse(err, auditOf(p))
+	if a.o.InsecureUnsigned {
+		return accepted, nil
 	}
-	return p, accepted, nil
+	return accepted, err
 }
 
 func auditOf(p *patch.Reader) journal.AuditLine {
@@ -290,7 +318,11 @@ func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string]
 	}
 	r.Transaction = tx.Journal.ID
 	tx.Scripts(run.scripts)
-	if err := tx.Stage(ctx, p); err != nil {
+	tx.Progress = a.opt.Progress.Add
+	a.opt.Progress.Start(h.Sizes.NewBytes, "staging "+h.ID)
+	err = tx.Stage(ctx, p)
+	a.opt.Progress.Done()
+	if err != nil {
 		return err
 	}
 	if err := run.before(ctx, tx); err != nil {

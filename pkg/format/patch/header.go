@@ -3,6 +3,7 @@ package patch
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/relkit/relkit/pkg/failure"
@@ -196,7 +197,7 @@ func knownSchema(raw []byte) error {
 	var s struct {
 		Schema string `json:"schema"`
 	}
-	if err := json.Unmarshal(raw, &s); err != nil || s.Schema == Schema || s.Schema == "" {
+	if err := json.Unmarshal(raw, &s); err != nil || s.Schema == Schema || !strings.HasPrefix(s.Schema, "relkit.patch/v") {
 		return nil // what is wrong with it is said with its offset later
 	}
 	return failure.Errorf(failure.Refused, "schema %q: this relkit reads %q", s.Schema, Schema)

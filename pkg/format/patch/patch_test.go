@@ -402,7 +402,8 @@ func TestHeaderRefuses(t *testing.T) {
 		{`{"schema"`, `{ "schema"`, `offset 1: not in canonical form`, failure.Untrusted},
 		{`"reboot":"none"`, `"reboot":"none","reboot":"none"`, `twice`, failure.Untrusted},
 		{`relkit.patch/v1`, `relkit.patch/v2`, `schema "relkit.patch/v2"`, failure.Refused},
-		{`relkit.patch/v1`, `relkit.image/v1`, `schema "relkit.image/v1"`, failure.Refused},
+		{`relkit.patch/v1`, `relkit.image/v1`, `schema "relkit.image/v1"`, failure.Untrusted},
+		{`relkit.patch/v1`, `rdlkit.patch/v1`, `schema "rdlkit.patch/v1"`, failure.Untrusted},
 		{`"fw-4.1-4.2"`, `"../x"`, `id: bad id "../x"`, failure.Untrusted},
 		{`"product":"fw"`, `"product":""`, `product`, failure.Untrusted},
 		{`"fw (>= 4.1)"`, `"fw (~ 4.1)"`, `requires`, failure.Untrusted},
@@ -479,6 +480,26 @@ func TestEntriesRefuse(t *testing.T) {
 }
 
 // TestNewerEntries: a patch of a newer relkit is refused, not called damaged.
+// Of a patch that is too new, Open still tells its identity and who signed it.
+func TestNewerPatch(t *testing.T) {
+	raw := bytes.Replace(testPatch(t), []byte("relkit.patch/v1"), []byte("relkit.patch/v2"), 1)
+	p, err := Open(bytes.NewReader(raw))
+	if p == nil || failure.Of(err) != failure.Refused {
+		t.Fatalf("got %v, %v", p, err)
+	}
+	if p.ID() != digest.Of(bytes.TrimRight(split(t, raw)[0].b[512:], "\x00")) || len(p.Signoffs()) != 1 {
+		t.Errorf("identity %s, %d sign-offs", p.ID(), len(p.Signoffs()))
+	}
+	if again := p.Verify(); again == nil || again.Error() != err.Error() {
+		t.Errorf("Verify answers %v", again)
+	}
+	// What cannot be read as sign-offs speaks for nobody.
+	bare := raw[:bytes.Index(raw, []byte("signoffs/"))+600]
+	if p, err := Open(bytes.NewReader(bare)); p == nil || failure.Of(err) != failure.Refused || len(p.Signoffs()) != 0 {
+		t.Errorf("got %v, %v", p, err)
+	}
+}
+
 func TestNewerEntries(t *testing.T) {
 	s, _ := seal(t)
 	h := *s.Header

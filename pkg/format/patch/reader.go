@@ -17,6 +17,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/signature"
 )
@@ -50,10 +51,20 @@ type Reader struct {
 //
 // Every error of this package about the bytes of a patch is of the kind
 // failure.Untrusted and names the member and the offset; a patch that this
-// relkit is too old for is failure.Refused.
+// relkit is too old for is failure.Refused. With that error comes a Reader that
+// serves ID and Signoffs alone: whether the patch is newer, or only damaged or
+// forged to look so, is a question of trust.
 func Open(r io.Reader) (*Reader, error) {
 	p := &Reader{f: framing{r: r}, payload: digest.New()}
-	if err := p.readHeader(); err != nil {
+	err := p.readHeader()
+	if p.raw != nil && failure.Of(err) == failure.Refused {
+		if sErr := p.readSignoffs(); sErr != nil {
+			p.signoffs = nil // a layout of its own: nothing speaks for it
+		}
+		p.err = err
+		return p, err
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := p.readSignoffs(); err != nil {
@@ -76,6 +87,9 @@ func (p *Reader) readHeader() error {
 	name, size, err := p.f.next()
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", headerName, err)
+	}
+	if name == "" {
+		return untrusted("reading %s: the archive is empty", headerName)
 	}
 	if name != headerName {
 		return untrusted("reading %s: the first member is %q", headerName, name)
