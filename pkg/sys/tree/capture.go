@@ -19,7 +19,7 @@ const (
 	readTries = 3
 	// farAhead is how many names the walk may be in front of the stream: some
 	// 400 bytes each.
-	farAhead = 1 << 15
+	farAhead = 1 << 13
 )
 
 // Capture reads a tree: one entry a name, with the SHA-256 of each file, in
