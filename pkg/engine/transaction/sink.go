@@ -48,6 +48,9 @@ func (s *sink) Write(b []byte) (int, error) {
 			}
 			s.hash.Write(take)
 		}
+		if s.st.x.Progress != nil {
+			s.st.x.Progress(int64(len(take)))
+		}
 		n += len(take)
 		s.left -= int64(len(take))
 		if s.left == 0 {

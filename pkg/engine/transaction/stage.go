@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"slices"
 	"time"
 
@@ -27,28 +26,45 @@ type Tx struct {
 	survey  *Survey // nil for one that was read back
 	skip    map[int]bool
 	kept    []string
+	asides  []aside
 	scripts map[string][]byte
 	// Visible is how long Commit took from the first change of the tree to the last.
 	Visible time.Duration
+	// Progress, where it is set before Stage, hears of bytes that were staged.
+	Progress func(n int64)
 }
 
-// scriptName is where a script of transaction id lies, relative to the root.
-func scriptName(id, name string) string { return SlotDir(".", id) + "/script-" + name }
+// scriptName is where a script of a transaction lies, relative to the root.
+func scriptName(slot, name string) string { return SlotDir(".", slot) + "/script-" + name }
 
 // Scripts are kept with the transaction, executable, for as long as it can be
 // taken back. They are given before Stage; Options.Scripts must have been set.
 func (x *Tx) Scripts(scripts map[string][]byte) { x.scripts = scripts }
 
-// Script is the path of a script that is kept with transaction id, relative to
-// the root; "" where there is none of that name.
-func Script(t Target, id, name string) (string, error) {
-	path := scriptName(id, name)
-	_, there, err := exists(t.Root, path)
-	if err != nil || !there {
-		return "", err
+// Script is the path of a script that is kept with a transaction, relative to
+// the root, verified by its digest; "" where there is none of that name.
+func Script(t Target, j *state.Transaction, name string) (string, error) {
+	staged := j.Find(journal.Staged)
+	if staged == nil {
+		return "", fmt.Errorf("transaction %s is not staged", j.ID)
+	}
+	want, ok := staged.Scripts[name]
+	if !ok {
+		return "", nil
+	}
+	path := scriptName(j.Slot(), name)
+	b, err := fsys.ReadFile(t.Root, path, maxScript)
+	if err != nil {
+		return "", fmt.Errorf("reading the %s script: %w", name, err)
+	}
+	if got := digest.Of(b); got != want {
+		return "", failure.Errorf(failure.Refused, "the %s script was changed: its digest is %s, want %s", name, got, want)
 	}
 	return path, nil
 }
+
+// maxScript bounds a script, in bytes.
+const maxScript = 16 << 20
 
 // Segments is where the verified segments of a patch come from, in order.
 type Segments interface {
@@ -61,7 +77,7 @@ func Begin(t Target, s *Survey, r journal.Record) (*Tx, error) {
 	if len(s.Mismatches) > 0 {
 		return nil, failure.Errorf(failure.Refused, "the tree is not as expected: %q %s", s.Mismatches[0].Path, s.Mismatches[0].Why)
 	}
-	r.Time = t.Now()
+	r.Time, r.Slot = t.Now(), newSlot()
 	for _, top := range s.Plan.Tops {
 		info, err := t.Root.Lstat(top.Path)
 		if err != nil {
@@ -95,10 +111,12 @@ func (x *Tx) stage(ctx context.Context, segments Segments) error {
 			return fmt.Errorf("making the slots of %q: %w", x.plan.Tops[i].Path, err)
 		}
 	}
+	scripts := map[string]digest.Digest{}
 	for name, script := range x.scripts {
-		if err := fsys.WriteFile(x.Root, scriptName(x.Journal.ID, name), script, 0o700); err != nil {
+		if err := fsys.WriteFile(x.Root, scriptName(x.Journal.Slot(), name), script, 0o700); err != nil {
 			return fmt.Errorf("keeping the %s script: %w", name, err)
 		}
+		scripts[name] = digest.Of(script)
 	}
 	st := &stager{x: x, ctx: ctx, staged: make([]bool, len(x.plan.Steps)), groups: map[int]int{}}
 	if err := st.run(segments); err != nil {
@@ -116,18 +134,18 @@ func (x *Tx) stage(ctx context.Context, segments Segments) error {
 	if err := x.State.WritePlan(x.Journal, b); err != nil {
 		return fmt.Errorf("writing the plan: %w", err)
 	}
-	return x.State.Append(x.Journal, journal.Record{Event: journal.Staged, Time: x.Now(), Plan: digest.Of(b)})
+	return x.State.Append(x.Journal, journal.Record{Event: journal.Staged, Time: x.Now(), Plan: digest.Of(b), Scripts: scripts})
 }
 
 // makeSlot makes the slot folder on one file system, and finds out whether two
 // names can be exchanged there by exchanging two files.
 func (x *Tx) makeSlot(top *journal.PlanTop) error {
-	slots, dir := join(top.Path, SlotsDir), SlotDir(top.Path, x.Journal.ID)
+	slots, dir := join(top.Path, SlotsDir), SlotDir(top.Path, x.Journal.Slot())
 	before, err := x.Root.Lstat(top.Path)
 	if err != nil {
 		return err
 	}
-	info, found, err := exists(x.Root, slots)
+	info, found, err := present(x.Root, slots)
 	switch {
 	case err != nil:
 		return err
@@ -137,9 +155,6 @@ func (x *Tx) makeSlot(top *journal.PlanTop) error {
 		err = errors.Join(x.Root.Mkdir(slots, 0o700), x.Root.SetModTime(top.Path, before.ModTime), x.Root.SyncDir(top.Path))
 	}
 	if err != nil {
-		return err
-	}
-	if err := fsys.RemoveAll(x.Root, dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err := x.Root.Mkdir(dir, 0o700); err != nil {
@@ -190,11 +205,6 @@ func (x *Tx) probe(top *journal.PlanTop, dir string) error {
 	}
 	top.Exchange = err == nil
 	return errors.Join(x.Root.Unlink(a), x.Root.Unlink(b))
-}
-
-// slot is the name of step i's inode.
-func (x *Tx) slot(i int) string {
-	return slotName(SlotDir(x.plan.Tops[x.plan.Steps[i].Top].Path, x.Journal.ID), i)
 }
 
 // stager fills the slots of one transaction.
@@ -369,6 +379,9 @@ func (st *stager) finish(i int) error {
 	info, err := st.x.Root.Lstat(name)
 	if err == nil {
 		err = setMetadata(st.x.Root, name, info, e, e.Kind == manifest.Dir)
+	}
+	if err == nil {
+		err = keepLabel(st.x.Root, name, step)
 	}
 	if err == nil && e.Kind == manifest.File {
 		err = st.x.Root.SyncFile(name)
