@@ -3,8 +3,10 @@ package ui
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cheggaaa/pb/v3"
 )
@@ -58,8 +60,9 @@ type barTask struct {
 }
 
 const (
-	barKnown   pb.ProgressBarTemplate = `{{string . "what"}} {{bar . "[" "=" ">" " " "]"}} {{percent . "%3.0f%%"}} {{counters . }} {{rtime . "%s left"}}`
-	barUnknown pb.ProgressBarTemplate = `{{string . "what"}} {{counters . "%[2]s" "%[1]s"}} {{etime . }}`
+	barKnown   pb.ProgressBarTemplate = `{{string . "what"}} {{bar . "[" "=" ">" " " "]"}} {{percent . "%3.0f%%"}} {{counters . }} {{speed . "%s/s" "?/s"}} {{rtime . "%s left"}}`
+	barNarrow  pb.ProgressBarTemplate = `{{string . "what"}} {{bar . "[" "=" ">" " " "]"}} {{percent . "%3.0f%%"}} {{speed . "%s/s" "?/s"}} {{rtime . "%s left"}}`
+	barUnknown pb.ProgressBarTemplate = `{{string . "what"}} {{counters . "%[2]s" "%[1]s"}} {{speed . "%s/s" "?/s"}} {{etime . }}`
 )
 
 func (t *barTask) Start(total int64, what string) {
@@ -73,13 +76,16 @@ func (t *barTask) Start(total int64, what string) {
 	if taken {
 		return
 	}
-	tmpl := barKnown
-	if total <= 0 {
-		tmpl, total = barUnknown, 0
-	}
 	width := t.c.opt.Width()
 	if width <= 0 {
 		width = 80
+	}
+	tmpl := barKnown
+	switch {
+	case total <= 0:
+		tmpl, total = barUnknown, 0
+	case width < 80:
+		tmpl = barNarrow
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -128,6 +134,10 @@ type jsonTask struct {
 	total  int64
 	what   string
 	active bool
+	// The rate, smoothed, as of told, when it was that many units.
+	rate     float64
+	told     time.Time
+	toldDone int64
 }
 
 // event is one line of --progress json.
@@ -137,6 +147,10 @@ type event struct {
 	Unit   Unit   `json:"unit"`
 	Done   int64  `json:"done"`
 	Total  int64  `json:"total,omitempty"`
+	// PerSecond is how many units a second were done lately, and SecondsLeft
+	// how long the rest takes at that rate; absent where nobody knows.
+	PerSecond   float64  `json:"per_second,omitempty"`
+	SecondsLeft *float64 `json:"seconds_left,omitempty"`
 	// Finished marks the last line of a phase.
 	Finished bool `json:"finished,omitempty"`
 }
@@ -147,6 +161,7 @@ func (t *jsonTask) Start(total int64, what string) {
 	defer t.mu.Unlock()
 	t.done.Store(0)
 	t.total, t.what, t.active = max(total, 0), what, true
+	t.rate, t.told, t.toldDone = 0, t.c.opt.Now(), 0
 }
 
 func (t *jsonTask) Add(n int64) {
@@ -170,12 +185,37 @@ func (t *jsonTask) Done() {
 	t.write(true)
 }
 
+// measure is the rate in units a second: that since the line before, with the
+// rates before weighing as much as it does, so that it neither jumps nor lags.
+func (t *jsonTask) measure(done int64) float64 {
+	now := t.c.opt.Now()
+	span := now.Sub(t.told).Seconds()
+	if span <= 0 {
+		return round(t.rate)
+	}
+	lately := float64(done-t.toldDone) / span
+	if t.rate > 0 {
+		lately = (t.rate + lately) / 2
+	}
+	t.rate, t.told, t.toldDone = max(lately, 0), now, done
+	return round(t.rate)
+}
+
+// round keeps one digit: more would claim to know.
+func round(f float64) float64 { return math.Round(f*10) / 10 }
+
 // write prints the line if it is time for one; t.mu is held.
 func (t *jsonTask) write(finished bool) {
 	if !t.c.timeForJSON() {
 		return
 	}
-	line, err := json.Marshal(event{"relkit.progress/v1", t.what, t.unit, t.done.Load(), t.total, finished})
+	e := event{Schema: "relkit.progress/v1", What: t.what, Unit: t.unit, Done: t.done.Load(), Total: t.total, Finished: finished}
+	e.PerSecond = t.measure(e.Done)
+	if e.Total > 0 && e.PerSecond > 0 {
+		left := round(float64(max(e.Total-e.Done, 0)) / e.PerSecond)
+		e.SecondsLeft = &left
+	}
+	line, err := json.Marshal(e)
 	if err != nil {
 		panic(fmt.Sprintf("ui: encoding progress: %v", err)) // the type holds nothing that can fail
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math"
 	"os"
 	"regexp"
 	"strings"
@@ -65,8 +66,16 @@ func TestJSONProgress(t *testing.T) {
 	if err := json.Unmarshal([]byte(lines[4]), &e); err != nil {
 		t.Fatal(err)
 	}
-	if want := (event{"relkit.progress/v1", `copying "x"`, Bytes, 40, 100, true}); e != want {
+	// 10 a second for 4 seconds, then nothing for 2, which weighs as much.
+	want := event{Schema: "relkit.progress/v1", What: `copying "x"`, Unit: Bytes, Done: 40, Total: 100, PerSecond: e.PerSecond, SecondsLeft: e.SecondsLeft, Finished: true}
+	if e != want || e.PerSecond < 5 || e.PerSecond > 8 {
 		t.Errorf("got %+v, want %+v", e, want)
+	}
+	if e.SecondsLeft == nil || math.Abs(*e.SecondsLeft-60/e.PerSecond) > 0.1 {
+		t.Errorf("at %v a second 60 more take %v seconds", e.PerSecond, *e.SecondsLeft)
+	}
+	if strings.Contains(lines[0], "per_second") || !strings.Contains(lines[2], `"done":21,"total":100,"per_second":10.5,"seconds_left":7.5`) {
+		t.Errorf("the first line claims a rate, or the third tells another:\n%s\n%s", lines[0], lines[2])
 	}
 }
 
@@ -117,6 +126,33 @@ func TestBarOnATerminal(t *testing.T) {
 	last := got[strings.LastIndex(strings.TrimRight(got, "\r"), "\r")+1:]
 	if strings.TrimSpace(regexp.MustCompile(`\x1b\[[0-9;]*m`).ReplaceAllString(last, "")) != "" {
 		t.Errorf("the bar stays: %q", last)
+	}
+}
+
+// The bar tells the rate and the time left, where there is room also how much
+// there is in all; without a total, how long it has taken.
+func TestBarTellsRateAndTimeLeft(t *testing.T) {
+	for _, c := range []struct {
+		width int
+		total int64
+		want  string
+	}{
+		{100, 8 << 20, `copying \[=+>? *\] +[0-9]+% [0-9.]+ [KM]iB / 8\.00 MiB [0-9.]+ [KMG]iB/s [0-9.]+m?s left`},
+		{60, 8 << 20, `copying \[=*>? *\] +[0-9]+% [0-9.]+ [KMG]iB/s [0-9.]+m?s left`},
+		{60, 0, `copying [0-9.]+ [KM]iB [0-9.]+ [KMG]iB/s [0-9.]+s`},
+	} {
+		var out lockedBuffer
+		p := NewConsole(&out, Options{Mode: Auto, Terminal: true, Width: func() int { return c.width }}).Progress(Bytes)
+		p.Start(c.total, "copying")
+		pattern := regexp.MustCompile(c.want)
+		for i := 0; i < 100 && !pattern.MatchString(out.String()); i++ {
+			p.Add(64 << 10)
+			time.Sleep(20 * time.Millisecond)
+		}
+		p.Done()
+		if !pattern.MatchString(out.String()) {
+			t.Errorf("%d columns: want %s in\n%q", c.width, c.want, out.String())
+		}
 	}
 }
 
