@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/binary"
 	"io"
 	"math/big"
@@ -79,6 +80,22 @@ func (a *authenticator) Sign(random io.Reader, data []byte) (*ssh.Signature, err
 
 func (a *authenticator) SignWithAlgorithm(random io.Reader, data []byte, _ string) (*ssh.Signature, error) {
 	return a.Sign(random, data)
+}
+
+// webAuthn signs as an authenticator does for a browser: the data is the
+// challenge in a JSON text (PROTOCOL.u2f, "webauthn signatures").
+type webAuthn struct{ *authenticator }
+
+func (w webAuthn) SignWithAlgorithm(random io.Reader, data []byte, _ string) (*ssh.Signature, error) {
+	const origin = "https://example.com"
+	client := `{"type":"webauthn.get","challenge":"` + base64.RawURLEncoding.EncodeToString(data) + `","origin":"` + origin + `"}`
+	s, err := w.Sign(random, []byte(client))
+	if err != nil {
+		return nil, err
+	}
+	s.Format = "webauthn-" + ssh.KeyAlgoSKECDSA256
+	s.Rest = append(s.Rest, ssh.Marshal(struct{ Origin, Client, Extensions string }{origin, client, ""})...)
+	return s, nil
 }
 
 var authenticators = []string{ssh.KeyAlgoSKED25519, ssh.KeyAlgoSKECDSA256}

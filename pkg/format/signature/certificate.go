@@ -16,6 +16,9 @@ import (
 // checkCertificate tells whether a certificate is its authority's: the key that
 // it names did sign it. Whether that authority counts is not asked.
 func checkCertificate(c *ssh.Certificate) error {
+	if c.CertType != ssh.UserCert && c.CertType != ssh.HostCert {
+		return fmt.Errorf("certificate of type %d: want a user's or a host's", c.CertType)
+	}
 	if err := CheckKey(c.Key); err != nil {
 		return fmt.Errorf("certificate: %w", err)
 	}

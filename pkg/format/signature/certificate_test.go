@@ -133,6 +133,7 @@ func TestCertificateRefused(t *testing.T) {
 		forge   func(*ssh.Certificate)
 		want    string
 	}{
+		"of no type":           {key, ca, func(c *ssh.Certificate) { c.CertType = 3 }, "certificate of type 3"},
 		"changed":              {key, ca, func(c *ssh.Certificate) { c.ValidPrincipals = append(c.ValidPrincipals, "release") }, "not signed by the authority"},
 		"another authority":    {key, ca, func(c *ssh.Certificate) { c.SignatureKey = key.PublicKey() }, "not signed by the authority"},
 		"authority with SHA-1": {key, sha1, nil, `made with "ssh-rsa"`},

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// newSigner makes a key: "ed25519", "ecdsa" or "rsa".
+// newSigner makes a key: "ed25519", "ecdsa" (384, 521), "rsa" (1024).
 func newSigner(t testing.TB, kind string) ssh.Signer {
 	t.Helper()
 	var key crypto.PrivateKey
@@ -27,6 +27,10 @@ func newSigner(t testing.TB, kind string) ssh.Signer {
 		_, key, err = ed25519.GenerateKey(rand.Reader)
 	case "ecdsa":
 		key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case "ecdsa384":
+		key, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	case "ecdsa521":
+		key, err = ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
 	case "rsa":
 		key, err = rsa.GenerateKey(rand.Reader, 2048)
 	case "rsa1024":
@@ -189,6 +193,9 @@ func FuzzVerify(f *testing.F) {
 	s := newSigner(f, "ed25519")
 	f.Add(mustSign(f, s, NamespaceSignoff, "hello"))
 	f.Add(mustSign(f, newSigner(f, "ecdsa"), NamespaceChannel, "hello"))
+	f.Add(mustSign(f, newSigner(f, "rsa"), NamespaceSignoff, "hello"))
+	f.Add(mustSign(f, newAuthenticator(f, ssh.KeyAlgoSKED25519, userPresent), NamespaceSignoff, "hello"))
+	f.Add(mustSign(f, certified(f, s, newAuthenticator(f, ssh.KeyAlgoSKECDSA256, userPresent), nil), NamespaceSignoff, "hello"))
 	f.Fuzz(func(t *testing.T, armored []byte) {
 		parsed, err := parse(armored)
 		if err != nil {
@@ -203,6 +210,28 @@ func FuzzVerify(f *testing.F) {
 		_, err2 := Verify(strings.NewReader("hello"), again, parsed.Namespace)
 		if (err1 == nil) != (err2 == nil) {
 			t.Errorf("%q verifies as %v, written again as %v", armored, err1, err2)
+		}
+	})
+}
+
+// FuzzPublicKey: what is read and written out plainly is read the same.
+func FuzzPublicKey(f *testing.F) {
+	s := newSigner(f, "ed25519")
+	f.Add([]byte(keyLine(s) + " comment\n"))
+	f.Add([]byte(keyLine(newSigner(f, "ecdsa521"))))
+	f.Add([]byte(keyLine(newAuthenticator(f, ssh.KeyAlgoSKECDSA256, userPresent))))
+	f.Add([]byte(keyLine(certified(f, s, s, nil))))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		key, err := ParsePublicKey(b)
+		if err != nil {
+			return
+		}
+		again, err := ParsePublicKey(ssh.MarshalAuthorizedKey(key))
+		if err != nil || !bytes.Equal(again.Marshal(), key.Marshal()) {
+			t.Errorf("%q is read, but written again is not: %v", b, err)
+		}
+		if CheckKey(key) != nil || Fingerprint(key) != Fingerprint(again) {
+			t.Errorf("%q: CheckKey %v", b, CheckKey(key))
 		}
 	})
 }

@@ -53,6 +53,9 @@ func ParseAllowedSigners(data []byte) (*AllowedSigners, error) {
 		if text == "" || text[0] == '#' {
 			continue
 		}
+		if strings.Contains(text, "\x00") {
+			return nil, fmt.Errorf("line %d: a NUL byte", n)
+		}
 		s, err := parseSigner(text)
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)

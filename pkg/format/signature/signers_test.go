@@ -112,6 +112,7 @@ func TestMatch(t *testing.T) {
 func FuzzAllowedSigners(f *testing.F) {
 	key := keyLine(newSigner(f, "ed25519"))
 	f.Add("release,qa namespaces=\"relkit-*\",valid-before=\"20270101Z\" " + key + " c\n# x\n")
+	f.Add("release namespaces=\"*,!x\",valid-after=\"202607011200\",valid-before=\"20270101120000utc\" " + key + "\r\n")
 	f.Add("\"a b\" cert-authority,valid-after=\"20260101\" " + key)
 	f.Fuzz(func(t *testing.T, text string) {
 		a, err := ParseAllowedSigners([]byte(text))
