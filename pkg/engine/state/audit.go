@@ -2,10 +2,12 @@ package state
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/journal"
@@ -75,20 +77,42 @@ func (s *State) Settle() error {
 		return err
 	}
 	t := readTail(b)
-	var lines []journal.AuditLine
+	var missing []missingLine
+	var newest missingLine // the last record of all that says what is installed
 	for _, tx := range all {
-		for n := t.last[tx.ID]; n < len(tx.Records); n++ {
-			r := &tx.Records[n]
-			if v := versionAfter(tx, r.Event); v != nil {
-				if err := s.SetVersion(*v); err != nil {
-					return err
-				}
+		for n := range tx.Records {
+			m := missingLine{tx: tx, n: n, told: n < t.last[tx.ID]}
+			if !m.told {
+				missing = append(missing, m)
 			}
-			lines = append(lines, journal.AuditOf(tx.ID, n+1, r))
+			if m.version() != nil && (newest.tx == nil || m.record().Seq > newest.record().Seq) {
+				newest = m
+			}
 		}
+	}
+	if newest.tx != nil && !newest.told {
+		if err := s.SetVersion(*newest.version()); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(missing, func(a, b missingLine) int { return cmp.Compare(a.record().Seq, b.record().Seq) })
+	var lines []journal.AuditLine
+	for _, m := range missing {
+		lines = append(lines, journal.AuditOf(m.tx.ID, m.n+1, m.record()))
 	}
 	return s.appendAudit(b, t, lines)
 }
+
+// missingLine is record n of a transaction, and whether the audit log has told of it.
+type missingLine struct {
+	tx   *Transaction
+	n    int
+	told bool
+}
+
+func (m missingLine) record() *journal.Record { return &m.tx.Records[m.n] }
+
+func (m missingLine) version() *journal.Version { return versionAfter(m.tx, m.record().Event) }
 
 // versionAfter is what is installed once event e of t has happened, nil where it does not change.
 func versionAfter(t *Transaction, e journal.Event) *journal.Version {

@@ -35,6 +35,8 @@ const (
 // of the machine is held by whoever changes it.
 type State struct {
 	fs fsys.FS
+	// seq is the number of the last record of all journals, once they were read.
+	seq int64
 }
 
 // New is the state in the folder that fs is rooted at.
@@ -80,6 +82,9 @@ func (t *Transaction) Closed() bool {
 	return t.Active() || t.Status() == journal.Freed
 }
 
+// Slot is the name of its slot folder on each file system.
+func (t *Transaction) Slot() string { return t.Records[0].Slot }
+
 func (t *Transaction) dir() string { return transactionsDir + "/" + t.ID }
 
 // Transactions are all transactions, oldest first.
@@ -100,6 +105,9 @@ func (s *State) Transactions() ([]*Transaction, error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading the journal of transaction %s: %w", name, err)
 		}
+		for i := range t.Records {
+			s.seq = max(s.seq, t.Records[i].Seq)
+		}
 		all = append(all, t)
 	}
 	return all, nil
@@ -119,6 +127,18 @@ func (s *State) load(id string) (*Transaction, error) {
 		return nil, err
 	}
 	t.Records, t.size, t.torn = records, int64(whole), whole != len(b)
+	if !t.torn {
+		return t, nil
+	}
+	// A power cut tears a record that nothing was derived from yet. One that the
+	// audit log has was whole: undoing by what is left would be wrong.
+	log, err := s.ReadAudit()
+	if err != nil {
+		return nil, err
+	}
+	if told := readTail(log).last[id]; told > len(records) {
+		return nil, fmt.Errorf("damaged: it has %d whole records, and the audit log tells of %d", len(records), told)
+	}
 	return t, nil
 }
 
@@ -145,6 +165,7 @@ func (s *State) Begin(r journal.Record) (*Transaction, error) {
 }
 
 func (s *State) create(t *Transaction, r *journal.Record) error {
+	r.Seq = s.seq + 1
 	if err := fsys.MkdirAll(s.fs, transactionsDir, 0o700); err != nil {
 		return err
 	}
@@ -162,6 +183,7 @@ func (s *State) create(t *Transaction, r *journal.Record) error {
 		return err
 	}
 	t.Records, t.size = []journal.Record{*r}, int64(len(line))
+	s.seq++
 	return nil
 }
 
@@ -171,6 +193,7 @@ func (s *State) Append(t *Transaction, r journal.Record) error {
 	if !journal.Follows(t.Status(), r.Event) {
 		return fmt.Errorf("transaction %s: %q cannot follow %q", t.ID, r.Event, t.Status())
 	}
+	r.Seq = s.seq + 1
 	line, err := journal.Append(nil, &r)
 	if err != nil {
 		return err
@@ -181,6 +204,7 @@ func (s *State) Append(t *Transaction, r journal.Record) error {
 	}
 	t.size += int64(len(line))
 	t.Records = append(t.Records, r)
+	s.seq++
 	return nil
 }
 

@@ -128,7 +128,7 @@ func (g *guard) before(step *journal.Step) error {
 	if step.Do == journal.Place {
 		return nil // RENAME_NOREPLACE holds it
 	}
-	info, there, err := exists(g.x.Root, step.Path())
+	info, there, err := present(g.x.Root, step.Path())
 	if err != nil {
 		return err
 	}
@@ -199,7 +199,8 @@ func (x *Tx) giveBack(i int) error {
 func (x *Tx) Finish() error {
 	err := x.State.Append(x.Journal, journal.Record{Event: journal.Applied, Time: x.Now()})
 	if err == nil {
-		return x.State.Settle()
+		x.settle()
+		return nil
 	}
 	// The record may be on the disk although its writing failed. Only when it
 	// is cut off again may the tree be taken back: else the journal could say
@@ -210,8 +211,12 @@ func (x *Tx) Finish() error {
 	return x.Undo(err.Error(), err)
 }
 
-// Abort ends a transaction of which nothing is visible.
+// Abort ends a transaction of which nothing is visible. The slots go first: no
+// one needs them, and it may be for want of their room that it is aborted.
 func (x *Tx) Abort(reason string) error {
+	if err := x.clearSlots(true); err != nil {
+		return err
+	}
 	if err := x.State.Append(x.Journal, journal.Record{Event: journal.Aborted, Time: x.Now(), Reason: reason}); err != nil {
 		return err
 	}

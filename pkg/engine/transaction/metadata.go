@@ -47,16 +47,40 @@ func setModeAndTime(f fsys.FS, name string, info fsys.Info, e *manifest.Entry, o
 	return nil
 }
 
-// setFolder gives the folder of a Meta step the metadata of e, one of its sides.
-// Where both sides have the same owner and extended attributes nothing of ours
-// has ever changed those.
-func setFolder(f fsys.FS, step *journal.Step, info fsys.Info, e *manifest.Entry) error {
+// setFolder gives the folder of a Meta step the metadata of e, one of its sides:
+// of a folder that stays a folder only what the two sides differ in, and the
+// time, which renames in it have moved. The rest may be an administrator's.
+func setFolder(f fsys.FS, step *journal.Step, info fsys.Info, e *manifest.Entry, opened bool) error {
 	o, n := step.Old, step.New
-	if o != nil && n != nil && o.UID == n.UID && o.GID == n.GID && slices.EqualFunc(o.Xattrs, n.Xattrs, sameXattr) {
-		return setModeAndTime(f, e.Path, info, e, false)
+	if o == nil || n == nil {
+		return setMetadata(f, e.Path, info, e, false)
 	}
-	return setMetadata(f, e.Path, info, e, false)
+	want := *e
+	if o.UID == n.UID && o.GID == n.GID {
+		want.UID, want.GID = info.UID, info.GID
+	}
+	if o.Mode == n.Mode && !(opened && info.Mode == e.Mode|0o700) {
+		want.Mode = info.Mode
+	}
+	if slices.EqualFunc(o.Xattrs, n.Xattrs, sameXattr) && want.UID == info.UID && want.GID == info.GID {
+		return setModeAndTime(f, e.Path, info, &want, false)
+	}
+	return setMetadata(f, e.Path, info, &want, false)
 }
+
+// keepLabel gives a staged inode the security label of what it replaces, where
+// the patch does not name one.
+func keepLabel(f fsys.FS, name string, step *journal.Step) error {
+	if step.Old == nil || slices.ContainsFunc(step.New.Xattrs, isLabel) {
+		return nil
+	}
+	if i := slices.IndexFunc(step.Old.Xattrs, isLabel); i >= 0 {
+		return f.SetXattr(name, labelXattr, step.Old.Xattrs[i].Value)
+	}
+	return nil
+}
+
+func isLabel(x manifest.Xattr) bool { return x.Name == labelXattr }
 
 // setXattrs makes want the extended attributes of name.
 func setXattrs(f fsys.FS, name string, want []manifest.Xattr) error {
@@ -77,7 +101,7 @@ func setXattrs(f fsys.FS, name string, want []manifest.Xattr) error {
 		delete(values, x.Name)
 	}
 	for _, x := range have {
-		if _, extra := values[x.Name]; extra && x.Name != labelXattr {
+		if _, extra := values[x.Name]; extra && !isLabel(x) {
 			if err := f.RemoveXattr(name, x.Name); err != nil {
 				return err
 			}

@@ -36,7 +36,9 @@ func TestReal(t *testing.T) {
 	older, newer := oldTree(), newTree()
 	newest := newTree()
 	newest["bin/fw"] = file(0o755, "a third firmware")
-	delete(newest, "unturn/g")
+	for _, path := range []string{"unturn/g", "unturn/n/o", "unturn/n"} {
+		delete(newest, path)
+	}
 	delete(newest, "unturn")
 	newest.finish()
 	tg := realTarget(t)
@@ -294,9 +296,10 @@ func TestForeignSlots(t *testing.T) {
 // it replaces, and is taken back like any other.
 func TestFull(t *testing.T) {
 	damaged, want := oldTree(), newTree()
-	delete(damaged, "turn/y/z") // a folder that becomes a file must be empty
-	delete(damaged, "turn/y")
-	delete(damaged, "turn/x")
+	// A folder that becomes something else must be empty.
+	for _, path := range []string{"turn/y/z", "turn/y", "turn/x", "dirsym/d/f", "dirsym/d"} {
+		delete(damaged, path)
+	}
 	damaged["zdir/stranger"] = file(0o644, "not of the product")
 	damaged["etc/twin"] = file(0o644, "linked").linked(1)
 	damaged.finish()

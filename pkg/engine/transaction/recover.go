@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/relkit/relkit/pkg/engine/state"
-	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
 )
 
@@ -18,6 +17,7 @@ type Recovered struct {
 // Recover finishes or undoes whatever an interrupted run left, newest first,
 // and makes version.json and the audit log follow the journals. A transaction
 // that was not yet applied is undone; a rollback that had begun is completed.
+// A failure.Mixed says that a tree could not be brought back.
 func Recover(t Target) ([]Recovered, error) {
 	all, err := t.State.Transactions()
 	if err != nil {
@@ -31,7 +31,7 @@ func Recover(t Target) ([]Recovered, error) {
 		}
 		found := j.Status()
 		if err := recoverOne(t, j); err != nil {
-			return done, mixed(fmt.Errorf("recovering transaction %s (%s): %w", j.ID, found, err))
+			return done, fmt.Errorf("recovering transaction %s (%s): %w", j.ID, found, err)
 		}
 		done = append(done, Recovered{ID: j.ID, Found: found, Now: j.Status()})
 	}
@@ -40,40 +40,30 @@ func Recover(t Target) ([]Recovered, error) {
 
 func recoverOne(t Target, j *state.Transaction) error {
 	x := &Tx{Target: t, Journal: j}
+	announce, closing := journal.Event(""), journal.Undone
 	switch j.Status() {
 	case "":
 		return t.State.Discard(j)
 	case journal.Begin, journal.Staged:
 		return x.Abort("interrupted before anything was visible")
-	case journal.Committing, journal.Committed:
-		if err := x.readPlan(); err != nil {
-			return err
-		}
-		if err := t.State.Append(j, journal.Record{Event: journal.Undoing, Time: t.Now(), Reason: "interrupted"}); err != nil {
-			return err
-		}
-		return x.undoRecorded(journal.Undone)
-	case journal.Undoing:
-		if err := x.readPlan(); err != nil {
-			return err
-		}
-		return x.undoRecorded(journal.Undone)
-	case journal.Rollback:
-		if err := x.readPlan(); err != nil {
-			return err
-		}
-		return x.undoRecorded(journal.RolledBack)
-	case journal.Undone, journal.RolledBack, journal.Aborted:
+	case journal.Undone, journal.RolledBack, journal.Aborted, journal.Freeing:
 		return x.free()
+	case journal.Committing, journal.Committed:
+		announce = journal.Undoing
+	case journal.Rollback:
+		closing = journal.RolledBack
 	}
-	return failure.Errorf(failure.Failed, "unknown state %q", j.Status())
-}
-
-func (x *Tx) undoRecorded(event journal.Event) error {
-	if err := x.restore(); err != nil {
-		return err
+	err := x.readPlan()
+	if err == nil {
+		err = x.takeBackAll(announce, "interrupted", closing)
 	}
-	return x.close(event)
+	if err != nil {
+		return mixed(err)
+	}
+	if x.unwritten != nil {
+		return fmt.Errorf("the old tree is back, and the journal cannot be written: %w", x.unwritten)
+	}
+	return nil
 }
 
 // readPlan reads the plan back, and what the rollback under way leaves alone.

@@ -11,7 +11,7 @@ import (
 	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
-	"github.com/relkit/relkit/pkg/format/manifest"
+	"github.com/relkit/relkit/pkg/sys/fsys"
 )
 
 // OnModified says what a rollback does about a path that something else has
@@ -32,6 +32,8 @@ type Rollback struct {
 	// Modified are paths that are not as the transaction left them.
 	Modified []Mismatch
 	skip     []int
+	// looks are the inodes that stood at the paths when they were verified.
+	looks []fsys.Info
 	// Visible is how long Commit took from the first change of the tree to the last.
 	Visible time.Duration
 }
@@ -47,111 +49,34 @@ func OpenRollback(ctx context.Context, t Target, j *state.Transaction, jobs int)
 	if err := x.readPlan(); err != nil {
 		return nil, err
 	}
+	if err := x.checkSlots(); err != nil {
+		return nil, failure.As(failure.Refused, err)
+	}
 	x.skip = map[int]bool{}
-	r := &Rollback{x: x}
-	why, stayed := make([]string, len(x.plan.Steps)), make([]bool, len(x.plan.Steps))
+	r := &Rollback{x: x, looks: make([]fsys.Info, len(x.plan.Steps))}
+	v := verifier{x: x, known: x.newNames(), found: make([]finding, len(x.plan.Steps))}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, jobs))
 	for i := range x.plan.Steps {
-		if x.plan.Steps[i].Do == journal.Meta {
-			continue
-		}
 		g.Go(func() (err error) {
-			why[i], stayed[i], err = x.verifyStep(ctx, i)
+			v.found[i], err = v.step(ctx, i)
 			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	for i, w := range why {
-		if stayed[i] {
+	for i, f := range v.found {
+		r.looks[i] = f.info
+		if f.stayed {
 			x.skip[i] = true
 		}
-		if w != "" {
-			r.Modified = append(r.Modified, Mismatch{Path: x.plan.Steps[i].Path(), Why: w})
+		if f.why != "" {
+			r.Modified = append(r.Modified, Mismatch{Path: x.plan.Steps[i].Path(), Why: f.why})
 			r.skip = append(r.skip, i)
 		}
 	}
 	return r, nil
-}
-
-// verifyStep verifies the old side of step i by digest, and says how the live
-// side is not as it was left, "" where it is. stayed tells of a folder that the
-// commit put back since it was not empty.
-func (x *Tx) verifyStep(ctx context.Context, i int) (why string, stayed bool, err error) {
-	step := &x.plan.Steps[i]
-	if step.Do != journal.Place {
-		slot := x.slot(i)
-		if step.Do == journal.Swap && !x.plan.Tops[step.Top].Exchange {
-			slot += oldSuffix
-		}
-		if stayed, err := x.stayed(step, slot); err != nil || stayed {
-			return "", stayed, err
-		}
-		if err := x.verifyOld(ctx, step, slot); err != nil {
-			return "", false, failure.As(failure.Refused, fmt.Errorf("the rollback copy of %q: %w", step.Path(), err))
-		}
-	}
-	why, err = x.changedSince(ctx, step)
-	return why, false, err
-}
-
-func (x *Tx) changedSince(ctx context.Context, step *journal.Step) (string, error) {
-	info, there, err := exists(x.Root, step.Path())
-	switch {
-	case err != nil:
-		return "", err
-	case step.New == nil && there:
-		return "exists again", nil
-	case step.New == nil:
-		return "", nil
-	case !there:
-		return "was removed", nil
-	case info.Kind != step.New.Kind:
-		return fmt.Sprintf("is a %s now", info.Kind), nil
-	}
-	e, err := live(x.Root, step.Path(), info)
-	if err != nil {
-		return "", err
-	}
-	if e.Kind == manifest.File && e.Size == step.New.Size {
-		if e.Digest, err = hashFile(ctx, x.Root, e.Path, info); err != nil {
-			return "", err
-		}
-	}
-	return differs(e, step.New, false), nil
-}
-
-func (x *Tx) verifyOld(ctx context.Context, step *journal.Step, slot string) error {
-	info, err := x.Root.Lstat(slot)
-	if err != nil {
-		return err
-	}
-	if info.Ino != step.OldInode || info.Kind != step.Old.Kind {
-		return errors.New("is not what was put there")
-	}
-	if info.Kind != manifest.File {
-		return nil
-	}
-	got, err := hashFile(ctx, x.Root, slot, info)
-	if err == nil && got != step.Old.Digest {
-		err = fmt.Errorf("content is %s, want %s", got, step.Old.Digest)
-	}
-	return err
-}
-
-// stayed tells whether step took a folder that was put back since it was not empty.
-func (x *Tx) stayed(step *journal.Step, slot string) (bool, error) {
-	if step.Do != journal.Take || !isDir(step.Old) {
-		return false, nil
-	}
-	_, inSlot, err := exists(x.Root, slot)
-	if err != nil || inSlot {
-		return false, err
-	}
-	info, there, err := exists(x.Root, step.Path())
-	return there && info.Ino == step.OldInode, err
 }
 
 // Commit takes the transaction back. On an error the tree is again as the
@@ -161,8 +86,8 @@ func (x *Tx) stayed(step *journal.Step, slot string) (bool, error) {
 // it, Recover completes the rollback by asking the slots.
 //
 // after, where not nil, is called once the old tree is back and durable, while
-// the transaction's scripts are still there; its error is returned.
-func (r *Rollback) Commit(on OnModified, record journal.Record, after func() error) error {
+// the transaction's scripts are still there.
+func (r *Rollback) Commit(on OnModified, record journal.Record, after func()) error {
 	x := r.x
 	if len(r.Modified) > 0 {
 		switch on {
@@ -175,6 +100,9 @@ func (r *Rollback) Commit(on OnModified, record journal.Record, after func() err
 			return failure.Errorf(failure.Refused, "%q %s since the patch was applied", r.Modified[0].Path, r.Modified[0].Why)
 		}
 	}
+	if err := r.lookAgain(); err != nil {
+		return err
+	}
 	record.Event, record.Time = journal.Rollback, x.Now()
 	for i := range x.plan.Steps {
 		if x.skip[i] {
@@ -182,8 +110,12 @@ func (r *Rollback) Commit(on OnModified, record journal.Record, after func() err
 		}
 	}
 	if err := x.State.Append(x.Journal, record); err != nil {
-		// The record may be there although its writing failed; it must not stay.
-		return errors.Join(err, x.State.Repair(x.Journal))
+		// The record may be there although its writing failed; it must not stay,
+		// or the next run would complete a rollback that was told as refused.
+		if repair := x.State.Repair(x.Journal); repair != nil {
+			return mixed(errors.Join(err, repair))
+		}
+		return err
 	}
 	start := time.Now()
 	err := x.renameBack()
@@ -198,29 +130,55 @@ func (r *Rollback) Commit(on OnModified, record journal.Record, after func() err
 		return r.redo(err)
 	}
 	if after != nil {
-		err = after()
+		after()
 	}
-	if err := x.close(journal.RolledBack); err != nil {
-		x.Log.Warn("the old tree is back, writing it down failed; the next run does", "err", err)
+	x.close(journal.RolledBack)
+	return nil
+}
+
+// lookAgain holds that nothing was changed between the verification and now.
+func (r *Rollback) lookAgain() error {
+	for i := range r.x.plan.Steps {
+		step := &r.x.plan.Steps[i]
+		if step.Do == journal.Meta || r.x.skip[i] {
+			continue
+		}
+		info, _, err := present(r.x.Root, step.Path())
+		if err != nil {
+			return err
+		}
+		was := r.looks[i]
+		if info.Ino != was.Ino || info.ChangeTime != was.ChangeTime && !isDir(step.New) && !isDir(step.Old) {
+			return changedError(step.Path())
+		}
 	}
-	return err
+	return nil
 }
 
 // redo makes the tree again what it was before a rollback that failed.
 func (r *Rollback) redo(cause error) error {
 	x := r.x
-	if err := x.openFolders(); err != nil {
-		return mixed(errors.Join(cause, err))
+	err := x.openFolders()
+	if err == nil {
+		err = x.unsetAside(true)
 	}
 	for i := range x.plan.Steps {
+		if err != nil {
+			break
+		}
 		if x.plan.Steps[i].Do == journal.Meta || x.skip[i] {
 			continue
 		}
-		if err := x.forward(i); err != nil {
-			return mixed(errors.Join(cause, fmt.Errorf("restoring %q: %w", x.plan.Steps[i].Path(), err)))
+		if err = x.forward(i); err != nil {
+			err = fmt.Errorf("%q: %w", x.plan.Steps[i].Path(), err)
 		}
 	}
-	err := x.setMetas(true)
+	if err == nil {
+		err = x.unsetAside(false)
+	}
+	if err == nil {
+		err = x.setMetas(true)
+	}
 	if err == nil {
 		err = x.syncTops()
 	}
@@ -230,18 +188,29 @@ func (r *Rollback) redo(cause error) error {
 	if err != nil {
 		return mixed(errors.Join(cause, fmt.Errorf("restoring: %w", err)))
 	}
-	return errors.Join(failure.As(failure.Restored, cause), x.State.Settle())
+	x.settle()
+	return failure.As(failure.Restored, cause)
 }
 
-// Kept are the files that were set aside, vis(3)-escaped.
+// settle derives what follows from the journals; what fails the next run does.
+func (x *Tx) settle() {
+	if err := x.State.Settle(); err != nil {
+		x.Log.Warn("writing version.json or the audit log failed; the next run does", "err", err)
+	}
+}
+
+// Kept are the files that were left or set aside, vis(3)-escaped.
 func (r *Rollback) Kept() []string { return r.x.kept }
 
 // Free gives up the rollback copies of an applied transaction: it can no longer
-// be taken back.
+// be taken back. A cut on the way leaves "freeing", which Recover completes.
 func Free(t Target, j *state.Transaction) error {
 	if !j.Active() {
 		return failure.Errorf(failure.Refused, "transaction %s is not applied (%s)", j.ID, j.Status())
 	}
 	x := &Tx{Target: t, Journal: j}
+	if err := t.State.Append(j, journal.Record{Event: journal.Freeing, Time: t.Now()}); err != nil {
+		return err
+	}
 	return errors.Join(x.free(), t.State.Settle())
 }

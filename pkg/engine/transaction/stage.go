@@ -27,6 +27,8 @@ type Tx struct {
 	skip    map[int]bool
 	kept    []string
 	asides  []aside
+	// unwritten is why the journal does not say yet that the old tree is back.
+	unwritten error
 	scripts map[string][]byte
 	// Visible is how long Commit took from the first change of the tree to the last.
 	Visible time.Duration

@@ -39,6 +39,9 @@ type Survey struct {
 	// change maps a step to the index of its change in entries, -1 for none.
 	change []int
 	tops   *tops
+	// unfolder are the paths that are no folders and become ones: below them is
+	// nothing yet, whatever a link there leads to.
+	unfolder map[string]bool
 }
 
 // Options are what a look at the tree needs to know beside the patch.
@@ -73,6 +76,7 @@ func Look(ctx context.Context, root fsys.FS, entries *patch.Entries, o Options) 
 		s.tops.add(".")
 	}
 	looks := make([]look, len(entries.Changes))
+	s.unfolder = map[string]bool{}
 	for i := range entries.Changes {
 		looks[i].Change, looks[i].index = &entries.Changes[i], i
 		if err := o.allowed(looks[i].path()); err != nil {
@@ -121,11 +125,19 @@ func (l *look) path() string {
 
 func (s *Survey) look(l *look) (err error) {
 	path := l.path()
-	if l.info, l.found, err = exists(s.root, path); err != nil {
+	if below(s.unfolder, path) {
+		return nil
+	}
+	l.info, err = s.root.Lstat(path)
+	switch {
+	case fsys.IsAbsent(err):
+		return nil
+	case err != nil:
 		return failure.As(failure.Refused, fmt.Errorf("looking at %q: %w", path, err))
 	}
-	if !l.found {
-		return nil
+	l.found = true
+	if l.info.Kind != manifest.Dir && isDir(l.New) {
+		s.unfolder[path] = true
 	}
 	if l.info.Kind == manifest.Socket || l.info.Kind == manifest.Unknown {
 		s.mismatch(path, "is a %s", l.info.Kind)
@@ -178,7 +190,7 @@ func (s *Survey) hash(ctx context.Context, looks []look, jobs int) error {
 	bases := make([]string, len(s.entries.Bases))
 	for i, b := range s.entries.Bases {
 		g.Go(func() error {
-			info, found, err := exists(s.root, b.Path)
+			info, found, err := present(s.root, b.Path)
 			if err != nil {
 				return err
 			}
@@ -304,12 +316,21 @@ func differs(live, e *manifest.Entry, times bool) string {
 		return fmt.Sprintf("mode is %04o, not %04o", live.Mode, e.Mode)
 	case live.UID != e.UID || live.GID != e.GID:
 		return fmt.Sprintf("owner is %d:%d, not %d:%d", live.UID, live.GID, e.UID, e.GID)
-	case !slices.EqualFunc(live.Xattrs, e.Xattrs, sameXattr):
+	case !sameXattrs(live.Xattrs, e.Xattrs):
 		return "extended attributes were changed"
 	case times && live.ModTime != e.ModTime:
 		return "modification time differs"
 	}
 	return ""
+}
+
+// sameXattrs compares what an inode has with what is wanted; a security label
+// that nobody asked for is the kernel's business.
+func sameXattrs(live, want []manifest.Xattr) bool {
+	if !slices.ContainsFunc(want, isLabel) && slices.ContainsFunc(live, isLabel) {
+		live = slices.DeleteFunc(slices.Clone(live), isLabel)
+	}
+	return slices.EqualFunc(live, want, sameXattr)
 }
 
 func sameXattr(a, b manifest.Xattr) bool {

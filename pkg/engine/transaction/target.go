@@ -16,16 +16,12 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"strconv"
 	"time"
 
 	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 )
-
-// SlotsDir is the folder at the top of each file system that holds the slots.
-const SlotsDir = ".relkit"
 
 // Target is the machine that is changed.
 type Target struct {
@@ -38,12 +34,6 @@ type Target struct {
 	Unprivileged bool
 }
 
-// SlotDir is the slot folder of a transaction on the file system topped by top.
-func SlotDir(top, id string) string { return join(top, SlotsDir+"/"+id) }
-
-// slotName is the name of step i in its slot folder.
-func slotName(dir string, i int) string { return dir + "/" + strconv.Itoa(i) }
-
 func join(dir, name string) string {
 	if dir == "." {
 		return name
@@ -51,11 +41,13 @@ func join(dir, name string) string {
 	return dir + "/" + name
 }
 
-// exists is Lstat with "not there" as an answer instead of an error. A name
-// below something that is no folder is not there either.
-func exists(f fsys.FS, name string) (fsys.Info, bool, error) {
+// present is Lstat with "not there" as an answer instead of an error. A name
+// below something that is no folder, a link for one, is not there either: what
+// stands in the way was looked at when the tree was verified, and is a step of
+// its own.
+func present(f fsys.FS, name string) (fsys.Info, bool, error) {
 	info, err := f.Lstat(name)
-	if fsys.IsAbsent(err) {
+	if fsys.IsUnreachable(err) {
 		return info, false, nil
 	}
 	return info, err == nil, err

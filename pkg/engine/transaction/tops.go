@@ -1,9 +1,6 @@
 package transaction
 
 import (
-	"errors"
-	"io/fs"
-
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/sys/fsys"
@@ -39,7 +36,7 @@ func (t *tops) search(folder string) (int, error) {
 	}
 	parent := manifest.Parent(folder)
 	info, err := t.root.Lstat(folder)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && info.Kind != manifest.Dir {
+	if fsys.IsUnreachable(err) || err == nil && info.Kind != manifest.Dir {
 		return t.find(parent) // it is to be made in this transaction
 	}
 	if err != nil {

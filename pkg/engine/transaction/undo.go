@@ -3,12 +3,9 @@ package transaction
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
-	"github.com/relkit/relkit/pkg/format/manifest"
-	"github.com/relkit/relkit/pkg/sys/fsys"
 )
 
 // Undo takes back a transaction that was committing or committed. It always
@@ -18,11 +15,7 @@ import (
 // A power cut during Undo leaves some steps new and some old; Recover runs it
 // again, and each step asks its slot, so it is done once whoever does it.
 func (x *Tx) Undo(reason string, cause error) error {
-	// Without the record Recover still sees "committing" and does the same.
-	if err := x.State.Append(x.Journal, journal.Record{Event: journal.Undoing, Time: x.Now(), Reason: reason}); err != nil {
-		x.Log.Warn("undoing without a record of it", "err", err)
-	}
-	if err := x.undo(journal.Undone); err != nil {
+	if err := x.takeBackAll(journal.Undoing, reason, journal.Undone); err != nil {
 		return mixed(errors.Join(cause, fmt.Errorf("restoring: %w", err)))
 	}
 	return failure.As(failure.Restored, cause)
@@ -32,19 +25,27 @@ func mixed(err error) error {
 	return failure.WithHint(failure.As(failure.Mixed, err), "relkit patch-apply --recover")
 }
 
-// undo renames everything back, durably, and writes event.
-func (x *Tx) undo(event journal.Event) error {
+// takeBackAll announces, renames everything back, durably, and closes. An error
+// says that the old tree is not back; what could only not be written down is
+// logged: the journal still says what began, and the next run does it over.
+func (x *Tx) takeBackAll(announce journal.Event, reason string, closing journal.Event) error {
+	if announce != "" {
+		if err := x.State.Append(x.Journal, journal.Record{Event: announce, Time: x.Now(), Reason: reason}); err != nil {
+			x.Log.Warn("taking the change back without a record of it", "err", err)
+		}
+	}
 	if err := x.restore(); err != nil {
 		return err
 	}
-	if err := x.close(event); err != nil {
-		x.Log.Warn("the old tree is back, writing it down failed; the next run does", "err", err)
-	}
+	x.close(closing)
 	return nil
 }
 
 // restore has the old tree back, durably.
 func (x *Tx) restore() error {
+	if err := x.checkSlots(); err != nil {
+		return err
+	}
 	if err := x.renameBack(); err != nil {
 		return err
 	}
@@ -67,11 +68,12 @@ func (x *Tx) renameBack() error {
 			return fmt.Errorf("restoring %q: %w", x.plan.Steps[i].Path(), err)
 		}
 	}
+	known := x.newNames()
 	for i := range x.plan.Steps {
 		if x.plan.Steps[i].Do == journal.Meta || x.skip[i] {
 			continue
 		}
-		if err := x.saveDisplaced(i); err != nil {
+		if err := x.saveDisplaced(i, known); err != nil {
 			return fmt.Errorf("keeping what stood at %q: %w", x.plan.Steps[i].Path(), err)
 		}
 	}
@@ -83,13 +85,10 @@ func (x *Tx) renameBack() error {
 func (x *Tx) checkOld() error {
 	for i := range x.plan.Steps {
 		step := &x.plan.Steps[i]
-		if step.Do == journal.Meta || x.skip[i] {
-			continue
+		if step.Do == journal.Meta || step.Do == journal.Place || x.skip[i] {
+			continue // what was created and is not in its slot was kept, or is gone
 		}
 		still, err := x.isNew(i)
-		if err == nil && still && step.Do == journal.Place {
-			_, still, err = exists(x.Root, step.Path())
-		}
 		if err != nil {
 			return err
 		}
@@ -100,50 +99,25 @@ func (x *Tx) checkOld() error {
 	return nil
 }
 
-// close writes that the old tree is back, and frees the slots.
-func (x *Tx) close(event journal.Event) error {
-	err := x.State.Append(x.Journal, journal.Record{Event: event, Time: x.Now(), Kept: x.kept})
+// close writes that the old tree is back, and frees the slots. Where there is
+// no room to write it, room is made first: what the slots hold now is not
+// needed, and the slot folders stay until the record is durable.
+func (x *Tx) close(event journal.Event) {
+	r := journal.Record{Event: event, Time: x.Now(), Kept: x.kept}
+	err := x.State.Append(x.Journal, r)
 	if err != nil {
-		return err
-	}
-	return errors.Join(x.free(), x.State.Settle())
-}
-
-// free removes the slots of a transaction that is closed.
-func (x *Tx) free() error {
-	begin := x.Journal.Find(journal.Begin)
-	for _, top := range begin.Tops {
-		path, err := manifest.Unescape(top.Path)
-		if err != nil {
-			return err
-		}
-		if err := x.freeSlots(path, manifest.Time{Sec: top.Sec, Nsec: top.Nsec}); err != nil {
-			return fmt.Errorf("removing the slots of %q: %w", path, err)
+		if err = x.clearSlots(false); err == nil {
+			err = x.State.Append(x.Journal, r)
 		}
 	}
-	if err := x.State.DropPlan(x.Journal); err != nil {
-		return err
+	if err == nil {
+		err = x.free()
 	}
-	return x.State.Append(x.Journal, journal.Record{Event: journal.Freed, Time: x.Now()})
-}
-
-func (x *Tx) freeSlots(top string, before manifest.Time) error {
-	err := fsys.RemoveAll(x.Root, SlotDir(top, x.Journal.ID))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if err == nil {
+		err = x.State.Settle()
 	}
-	if x.Journal.Find(journal.Staged) != nil {
-		return x.Root.SyncFS(top)
-	}
-	// A cut while the slots were being made may have left the top with the time of that.
-	info, err := x.Root.Lstat(top)
 	if err != nil {
-		return err
+		x.Log.Warn("the old tree is back, writing it down failed; the next run does", "err", err)
 	}
-	if info.ModTime != before {
-		if err := x.Root.SetModTime(top, before); err != nil {
-			return err
-		}
-	}
-	return x.Root.SyncFS(top)
+	x.unwritten = err
 }

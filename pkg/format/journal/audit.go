@@ -12,8 +12,11 @@ import (
 // AuditSchema is the schema field of every audit line.
 const AuditSchema = "relkit.audit/v1"
 
-// Refused is an audit event that no journal holds: relkit said no.
-const Refused Event = "refused"
+// The audit events that no journal holds.
+const (
+	Refused Event = "refused" // relkit said no
+	Found   Event = "found"   // the tree had all of a patch, and version.json now says so
+)
 
 // AuditLine is one line of audit.jsonl. Prev is the digest of the line before
 // (its bytes without the newline), zero in the first: so no line can be

@@ -38,6 +38,7 @@ const (
 	RolledBack Event = "rolled-back" // it is taken back
 	Reapplied  Event = "reapplied"   // taking it back failed, and it stands again as applied
 	Aborted    Event = "aborted"     // it ended before anything visible changed
+	Freeing    Event = "freeing"     // it stands, and its rollback copies are being given up
 	Freed      Event = "freed"       // its slots are gone
 )
 
@@ -48,11 +49,12 @@ var valid = map[Event][]Event{
 	Staged:     {Committing, Aborted},
 	Committing: {Committed, Undoing},
 	Committed:  {Applied, Undoing},
-	Applied:    {Rollback, Freed},
+	Applied:    {Rollback, Freeing},
+	Freeing:    {Freed},
 	Undoing:    {Undone},
 	Undone:     {Freed},
 	Rollback:   {RolledBack, Reapplied},
-	Reapplied:  {Rollback, Freed},
+	Reapplied:  {Rollback, Freeing},
 	RolledBack: {Freed},
 	Aborted:    {Freed},
 }
@@ -84,6 +86,9 @@ type Top struct {
 
 // Record is one line of a journal.
 type Record struct {
+	// Seq numbers the records of all journals of a machine, from 1, in the order
+	// in which they were written.
+	Seq   int64     `json:"seq"`
 	Event Event     `json:"event"`
 	Time  time.Time `json:"time"`
 	// Patch, PatchID, From, To: with Begin.
@@ -95,10 +100,14 @@ type Record struct {
 	Signoffs []string `json:"signoffs,omitempty"`
 	// Insecure lists the safety-lowering flags that were used: with Begin and Rollback.
 	Insecure []string `json:"insecure,omitempty"`
-	// Tops are the file systems that get slots: with Begin.
-	Tops []Top `json:"tops,omitempty"`
+	// Tops are the file systems that get slots, Slot the name of the slot folder
+	// on each: with Begin.
+	Tops []Top  `json:"tops,omitempty"`
+	Slot string `json:"slot,omitempty"`
 	// Plan is the digest of the plan file: with Staged.
 	Plan digest.Digest `json:"plan,omitzero"`
+	// Scripts are the digests of the scripts that are kept, by name: with Staged.
+	Scripts map[string]digest.Digest `json:"scripts,omitempty"`
 	// Skip are the ordinals of plan steps that a rollback leaves as they are: with Rollback.
 	Skip []int `json:"skip,omitempty"`
 	// Reason says why: with Undoing, Rollback, Aborted.
@@ -133,7 +142,8 @@ func Append(b []byte, r *Record) ([]byte, error) {
 
 // Parse reads a journal. A torn tail (a last line that is incomplete or fails
 // its checksum) is not an error: whole is the length of what precedes it, in
-// bytes. Anything wrong before the last line is.
+// bytes. Anything wrong before the last line is. Whether a tail may have been
+// torn, or a record was damaged that had been whole, the audit log tells.
 func Parse(b []byte) (records []Record, whole int, err error) {
 	var last Event
 	for line := 1; whole < len(b); line++ {

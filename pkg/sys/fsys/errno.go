@@ -20,3 +20,7 @@ func IsUnsupported(err error) bool {
 
 // Privileged tells whether this process may write into folders whatever their modes say.
 func Privileged() bool { return os.Geteuid() == 0 }
+
+// IsUnreachable tells whether err says that no name can be there: it is absent,
+// or a folder above it is a link.
+func IsUnreachable(err error) bool { return IsAbsent(err) || errors.Is(err, syscall.ELOOP) }
