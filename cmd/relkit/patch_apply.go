@@ -72,7 +72,7 @@ func patchApplyCommand(e *env) *cli.Command {
 
 // updateOptions reads the flags that patch-apply and patch-rollback share.
 func (e *env) updateOptions(c *cli.Context) (o update.Options, err error) {
-	o = update.Options{Root: c.String("root"), State: c.String("state"), DryRun: c.Bool("dry-run"), Now: e.Now, Log: e.Log}
+	o = update.Options{Root: c.String("root"), State: c.String("state"), DryRun: c.Bool("dry-run"), Now: e.Now, Log: e.Log, Progress: e.progress()}
 	if o.Jobs, err = jobs(c); err != nil {
 		return o, err
 	}

@@ -71,6 +71,20 @@ func Push(ctx context.Context, names []string, o PushOptions) ([]Pushed, error) 
 	return all, nil
 }
 
+// counted tells of the bytes that are read from a file.
+type counted struct {
+	f    *os.File
+	done func(n int64)
+}
+
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.f.Read(b)
+	c.done(int64(n))
+	return n, err
+}
+
+func (c *counted) Close() error { return c.f.Close() }
+
 // destination is a folder that artifacts are pushed into.
 type destination struct {
 	path string
@@ -123,13 +137,21 @@ func (d *destination) push(ctx context.Context, f *file, o PushOptions) (Pushed,
 	if err := putBytes(ctx, repo, []byte(artifact.Empty)); err != nil {
 		return p, err
 	}
-	written, err := repo.PutBlob(ctx, f.layer.Digest, f.layer.Size, func() (io.ReadCloser, error) { return os.Open(f.name) })
+	left := f.layer.Size // not yet told of
+	done := func(n int64) {
+		left -= n
+		if o.Progress != nil {
+			o.Progress(n)
+		}
+	}
+	written, err := repo.PutBlob(ctx, f.layer.Digest, f.layer.Size, func() (io.ReadCloser, error) {
+		r, err := os.Open(f.name)
+		return &counted{r, done}, err
+	})
 	if err != nil {
 		return p, err
 	}
-	if o.Progress != nil {
-		o.Progress(f.layer.Size)
-	}
+	done(left)
 	p.Status = "already"
 	if written {
 		p.Status = "pushed"

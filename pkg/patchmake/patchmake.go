@@ -168,7 +168,7 @@ func (m *maker) read(ctx context.Context) (err error) {
 		if s == nil {
 			continue
 		}
-		if err := s.read(ctx, m.scope, m.Jobs, note); err != nil {
+		if err := s.read(ctx, m.scope, m.Jobs, note, m.Progress.Add); err != nil {
 			return err
 		}
 	}

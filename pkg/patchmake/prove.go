@@ -23,7 +23,7 @@ import (
 // and compares: all with the code that runs on the machine. A full patch is
 // applied to an empty folder.
 func (m *maker) prove(ctx context.Context, sealed *patch.Sealed) error {
-	m.Progress.Start(0, "proving")
+	m.Progress.Start(m.old.size()+m.new.size(), "proving") // each is read once, from the copy
 	defer m.Progress.Done()
 	read, write := io.Pipe()
 	go func() { write.CloseWithError(m.stream(write, sealed, nil)) }()
@@ -87,12 +87,12 @@ func (m *maker) copyOld(ctx context.Context, root fsys.FS) (*side, error) {
 		return m.old, nil
 	}
 	empty := &side{name: "an empty folder", root: root}
-	return empty, empty.read(ctx, m.scope, m.Jobs, nil)
+	return empty, empty.read(ctx, m.scope, m.Jobs, nil, m.Progress.Add)
 }
 
 // same holds that a tree is the one that was captured.
 func (m *maker) same(ctx context.Context, root fsys.FS, want *side) error {
-	got, d, err := capture(ctx, root, m.scope, m.Jobs, nil)
+	got, d, err := capture(ctx, root, m.scope, m.Jobs, nil, m.Progress.Add)
 	if err != nil {
 		return err
 	}

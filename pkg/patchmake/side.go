@@ -193,11 +193,11 @@ func (s *side) findBuild(which string) error {
 }
 
 // read takes the entries from a stored image's manifest, or captures the tree.
-func (s *side) read(ctx context.Context, what *scope, jobs int, note func(path, why string)) (err error) {
+func (s *side) read(ctx context.Context, what *scope, jobs int, note func(path, why string), done func(n int64)) (err error) {
 	if s.stored != nil {
 		s.entries, s.digest, err = what.settle(s.stored)
 	} else {
-		s.entries, s.digest, err = capture(ctx, s.root, what, jobs, note)
+		s.entries, s.digest, err = capture(ctx, s.root, what, jobs, note, done)
 	}
 	if err != nil {
 		return fmt.Errorf("reading the tree %q: %w", s.name, err)
@@ -205,13 +205,26 @@ func (s *side) read(ctx context.Context, what *scope, jobs int, note func(path, 
 	return nil
 }
 
+// size is what the files of a tree hold, in bytes; of no tree, nothing.
+func (s *side) size() (n int64) {
+	if s == nil {
+		return 0
+	}
+	for i := range s.entries {
+		n += s.entries[i].Size
+	}
+	return n
+}
+
 // capture reads a tree as far as the scope goes: its entries and its digest.
-func capture(ctx context.Context, root fsys.FS, what *scope, jobs int, note func(path, why string)) ([]manifest.Entry, digest.Digest, error) {
+// done hears of the bytes of each file.
+func capture(ctx context.Context, root fsys.FS, what *scope, jobs int, note func(path, why string), done func(n int64)) ([]manifest.Entry, digest.Digest, error) {
 	var all []manifest.Entry
 	for e, err := range tree.Capture(ctx, root, tree.Options{Jobs: jobs, Skip: what.skip, FSType: tree.MountTypes(), Note: note}) {
 		if err != nil {
 			return nil, digest.Digest{}, err
 		}
+		done(e.Size)
 		all = append(all, *e)
 	}
 	return what.settle(all)

@@ -134,7 +134,8 @@ func (a *applier) verifyAll(ctx context.Context, sources []Source) error {
 		if err != nil {
 			return err
 		}
-		p, _, err := a.openPatch(f, s)
+		a.opt.Progress.Start(0, "verifying "+s.Name)
+		p, _, err := a.openPatch(counter{f, a.opt.Progress}, s)
 		if err == nil {
 			h := p.Header()
 			if err = a.admit(h, installed); err == nil {
@@ -144,11 +145,24 @@ func (a *applier) verifyAll(ctx context.Context, sources []Source) error {
 			installed = journal.Version{Product: h.Product, Version: h.To.Version}
 			a.assumed = append(a.assumed, h.ID)
 		}
+		a.opt.Progress.Done()
 		if err := errors.Join(err, f.Close()); err != nil {
 			return fmt.Errorf("%s: %w", s.Name, err)
 		}
 	}
 	return nil
+}
+
+// counter shows what is read as progress.
+type counter struct {
+	r io.Reader
+	p Progress
+}
+
+func (c counter) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.p.Add(int64(n))
+	return n, err
 }
 
 // openPatch reads a patch's header and decides about trust. Not a byte of the
@@ -304,7 +318,11 @@ func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string]
 	}
 	r.Transaction = tx.Journal.ID
 	tx.Scripts(run.scripts)
-	if err := tx.Stage(ctx, p); err != nil {
+	tx.Progress = a.opt.Progress.Add
+	a.opt.Progress.Start(h.Sizes.NewBytes, "staging "+h.ID)
+	err = tx.Stage(ctx, p)
+	a.opt.Progress.Done()
+	if err != nil {
 		return err
 	}
 	if err := run.before(ctx, tx); err != nil {

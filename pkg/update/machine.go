@@ -34,10 +34,26 @@ type Options struct {
 	Jobs int
 	Now  func() time.Time
 	Log  *slog.Logger
+	// Progress hears how far an apply is, in bytes; nil for nobody.
+	Progress Progress
 	// KillAt has the process kill itself (SIGKILL) before that change to the
 	// machine; 0 for never. It is how the crash tests reach a real process.
 	KillAt int
 }
+
+// Progress hears how far a phase of an apply is, in bytes; total is 0 where
+// nobody knows.
+type Progress interface {
+	Start(total int64, what string)
+	Add(n int64)
+	Done()
+}
+
+type silent struct{}
+
+func (silent) Start(int64, string) {}
+func (silent) Add(int64)           {}
+func (silent) Done()               {}
 
 // machine is a target, open and locked.
 type machine struct {
@@ -54,6 +70,9 @@ type machine struct {
 // openMachine opens and locks a machine. Nothing is made in it, except the
 // state folder unless DryRun is set.
 func openMachine(o Options) (m *machine, err error) {
+	if o.Progress == nil {
+		o.Progress = silent{}
+	}
 	m = &machine{opt: o}
 	defer func() {
 		if err != nil {
