@@ -31,6 +31,7 @@ func getimageCommand(e *env) *cli.Command {
 			&cli.StringSliceFlag{Name: "exclude", Usage: "leave out what `GLOB` matches; may be repeated"},
 			&cli.StringFlag{Name: "parent", Usage: "share equal files with `NAME:VERSION` (default: the newest version of NAME; none: share nothing)"},
 			&cli.StringFlag{Name: "identity", Usage: "`keep|reset` machine id, host keys, leases", Value: record.IdentityKeep},
+			&cli.BoolFlag{Name: "no-owner", Usage: "without root: all is yours, devices and privileged attributes are left out"},
 			&cli.StringFlag{Name: "verify", Usage: "compare the stored image `NAME:VERSION` with its manifest"},
 			&cli.BoolFlag{Name: "list", Usage: "list the images in the store"},
 			&cli.BoolFlag{Name: "prune", Usage: "remove old versions (of the images named, else of all)"},
@@ -69,7 +70,7 @@ func (e *env) takeImage(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	opts := image.Options{Parent: c.String("parent"), Exclude: c.StringSlice("exclude"), Log: e.Log, Progress: e.progress()}
+	opts := image.Options{Parent: c.String("parent"), Exclude: c.StringSlice("exclude"), NoOwner: c.Bool("no-owner"), Log: e.Log, Progress: e.progress()}
 	if opts.Ref, err = store.ParseRef(args[1]); err != nil {
 		return err
 	}

@@ -50,6 +50,9 @@ type Options struct {
 	Exclude []string
 	// ResetIdentity empties or leaves out what makes a machine that one machine.
 	ResetIdentity bool
+	// NoOwner gives everything to the user who takes the image, and leaves out
+	// what only root can make.
+	NoOwner bool
 	// Jobs is how many files are read at once; 0 is one a processor.
 	Jobs int
 	// Created is the time to record.
@@ -71,7 +74,7 @@ func Get(ctx context.Context, st *store.Store, src Source, opts Options) (store.
 		return store.Image{}, nil, err
 	}
 	g := &get{opts: &opts, draft: draft, exclude: exclude, shared: map[string]int64{}, rec: &record.Image{Source: src.Name, Created: opts.Created.UTC().Truncate(time.Second),
-		Identity: record.IdentityKeep, Excluded: opts.Exclude}}
+		Identity: record.IdentityKeep, NoOwner: opts.NoOwner, Excluded: opts.Exclude}}
 	if opts.ResetIdentity {
 		g.rec.Identity = record.IdentityReset
 	}
@@ -181,10 +184,18 @@ func cut(err error) error {
 }
 
 func (g *get) restore(ctx context.Context, items tree.Items, changed func(string)) error {
-	err := tree.Restore(ctx, g.draft.FS(), g.identity(items), tree.RestoreOptions{
+	items = g.identity(items)
+	if g.opts.NoOwner {
+		top, err := g.draft.FS().Lstat(g.draft.Into())
+		if err != nil {
+			return err
+		}
+		items = tree.Disown(items, top.UID, top.GID, g.note)
+	}
+	err := tree.Restore(ctx, g.draft.FS(), items, tree.RestoreOptions{
 		Into: g.draft.Into(), NoSync: true, Same: g.draft.Same, Wrote: g.wrote, Changed: changed})
 	if failure.Of(err) == failure.Refused {
-		err = failure.WithHint(err, "take the image as root")
+		err = failure.WithHint(err, "take the image as root, or with --no-owner, as a tree of your own files")
 	}
 	return err
 }

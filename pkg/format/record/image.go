@@ -46,6 +46,8 @@ type Image struct {
 	// Identity is "keep" or "reset"; Reset lists the files that were emptied or left out by it.
 	Identity string   `json:"identity"`
 	Reset    []string `json:"reset,omitempty"`
+	// NoOwner is set where owners, devices and privileged attributes were not kept.
+	NoOwner bool `json:"no_owner,omitempty"`
 	// Excluded are the patterns that were asked for.
 	Excluded []string `json:"excluded,omitempty"`
 	// Inconsistent lists files that changed while they were read.

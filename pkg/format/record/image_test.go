@@ -16,7 +16,7 @@ import (
 func anImage() *Image {
 	return &Image{Schema: ImageSchema, Name: "fw", Version: "1:2.0-3", Tree: digest.Of(nil), Created: time.Unix(1700000000, 0).UTC(),
 		Source: "-", Parent: "fw:1", Entries: 10, Files: 5, Bytes: 100, SharedFiles: 2, SharedBytes: 40, Identity: IdentityReset,
-		Reset: []string{"etc/machine-id"}, Excluded: []string{"var/cache/**"}, Inconsistent: []string{`var/log/a\040b`}}
+		Reset: []string{"etc/machine-id"}, NoOwner: true, Excluded: []string{"var/cache/**"}, Inconsistent: []string{`var/log/a\040b`}}
 }
 
 func TestImageRoundTrip(t *testing.T) {

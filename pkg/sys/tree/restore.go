@@ -38,9 +38,6 @@ type Items = iter.Seq2[*Item, error]
 type RestoreOptions struct {
 	// Into is the folder, of the file system written to, that becomes the tree's top; "" is ".".
 	Into string
-	// NoOwner leaves owners as they come, and leaves out what only root may
-	// set: devices, and attributes outside user.* and the POSIX ACLs.
-	NoOwner bool
 	// NoSync leaves what was written to be made durable by the caller.
 	NoSync bool
 	// Same, asked with a file whose digest is known, names another path of the
@@ -52,8 +49,6 @@ type RestoreOptions struct {
 	// Changed hears of each file whose content was not as announced; what was
 	// read is kept then. nil makes that an error.
 	Changed func(path string)
-	// Note hears what was left out, and why; nil does not want to.
-	Note func(path, why string)
 
 	// place makes the file at path with its content, or tells false.
 	place func(path string) (bool, error)
@@ -62,7 +57,8 @@ type RestoreOptions struct {
 // smallFile bounds the files that are looked for (Same) before they are written.
 const smallFile = 1 << 20
 
-// Restore writes a tree. Names that exist already are an error, but for folders,
+// Restore writes a tree, owners included: without root, what is another's is
+// refused (failure.Refused); Disown makes it one's own. Names that exist already are an error, but for folders,
 // which are taken over. Symlinks on the way are never followed, nothing is
 // written outside Into, and each file's digest is verified while it is written.
 // Folders get their metadata last, deepest first. Where it fails, what was
@@ -121,13 +117,6 @@ func (r *restore) at(path string) string {
 func (r *restore) item(it *Item) error {
 	if !manifest.ValidPath(it.Path) {
 		return failure.Errorf(failure.Untrusted, "bad path %q", it.Path)
-	}
-	isDevice := it.Kind == manifest.CharDev || it.Kind == manifest.BlockDev
-	if r.opts.NoOwner && isDevice {
-		if r.opts.Note != nil {
-			r.opts.Note(it.Path, "a device is left out")
-		}
-		return nil
 	}
 	if err := r.make(it); err != nil {
 		return fmt.Errorf("restoring %q: %w", it.Path, err)
@@ -205,10 +194,8 @@ func (r *restore) finishDirs() error {
 // them move the change time only, but the modification time goes last anyway.
 func (r *restore) metadata(e *manifest.Entry) error {
 	name := r.at(e.Path)
-	if !r.opts.NoOwner {
-		if err := r.fs.Chown(name, e.UID, e.GID); err != nil {
-			return needsRoot(err, fmt.Sprintf("files of %d:%d", e.UID, e.GID))
-		}
+	if err := r.fs.Chown(name, e.UID, e.GID); err != nil {
+		return needsRoot(err, fmt.Sprintf("files of %d:%d", e.UID, e.GID))
 	}
 	if err := r.xattrs(name, e); err != nil {
 		return err
@@ -228,9 +215,6 @@ func (r *restore) xattrs(name string, e *manifest.Entry) error {
 		}
 	}
 	for _, x := range e.Xattrs {
-		if r.opts.NoOwner && !strings.HasPrefix(x.Name, "user.") && !strings.HasPrefix(x.Name, "system.posix_acl_") {
-			continue
-		}
 		if err := r.fs.SetXattr(name, x.Name, x.Value); err != nil {
 			return needsRoot(fmt.Errorf("attribute %q: %w", x.Name, err), "such attributes")
 		}

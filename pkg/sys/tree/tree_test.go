@@ -399,8 +399,9 @@ func TestRestoreOfCutContent(t *testing.T) {
 			content := func() (io.ReadCloser, error) {
 				return io.NopCloser(io.MultiReader(bytes.NewReader(make([]byte, n)), iotest.ErrReader(end))), nil
 			}
-			it := &Item{Entry: &manifest.Entry{Path: "f", Kind: manifest.File, Size: int64(n) + 1}, Content: content}
-			err := Restore(t.Context(), open(t, t.TempDir()), items(it), RestoreOptions{NoOwner: true})
+			it := &Item{Entry: &manifest.Entry{Path: "f", Kind: manifest.File, Size: int64(n) + 1,
+				UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}, Content: content}
+			err := Restore(t.Context(), open(t, t.TempDir()), items(it), RestoreOptions{})
 			if err == nil || end != io.EOF && !errors.Is(err, end) {
 				t.Errorf("%d bytes and then %v: %v", n, end, err)
 			}
