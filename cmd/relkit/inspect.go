@@ -64,7 +64,7 @@ func readPolicy(c *cli.Context) (trust.Policy, error) {
 	name := c.String("allowed-signers")
 	f, err := os.Open(name)
 	if err != nil {
-		return trust.Policy{}, failure.WithHint(failure.As(failure.Usage, err), "--allowed-signers FILE names those who may sign (ssh-keygen(1), ALLOWED SIGNERS)")
+		return trust.Policy{}, failure.WithHint(failure.As(failure.Usage, err), "--allowed-signers FILE names those who may sign, a line each: echo \"release $(cat release.pub)\" >FILE")
 	}
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, signature.MaxAllowedSigners+1))

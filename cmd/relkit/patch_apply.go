@@ -63,16 +63,15 @@ func patchApplyCommand(e *env) *cli.Command {
 					return err
 				}
 			}
-			defer e.hold()()
 			results, err := update.Apply(c.Context, sources, a)
-			return errors.Join(e.printApplied(results), err)
+			return e.hookOutput(a.Output, errors.Join(e.printApplied(results), err))
 		},
 	}
 }
 
 // updateOptions reads the flags that patch-apply and patch-rollback share.
 func (e *env) updateOptions(c *cli.Context) (o update.Options, err error) {
-	o = update.Options{Root: c.String("root"), State: c.String("state"), DryRun: c.Bool("dry-run"), Now: e.Now, Log: e.Log, Progress: e.progress()}
+	o = update.Options{Root: c.String("root"), State: c.String("state"), DryRun: c.Bool("dry-run"), Now: e.Now, Log: e.Log, Progress: e.progress(), Hold: e.hold}
 	if o.Jobs, err = jobs(c); err != nil {
 		return o, err
 	}
@@ -90,24 +89,37 @@ func (e *env) updateOptions(c *cli.Context) (o update.Options, err error) {
 func (e *env) applyOptions(c *cli.Context, o update.Options) (a update.ApplyOptions, err error) {
 	a = update.ApplyOptions{
 		Options: o, InsecureUnsigned: c.Bool("insecure-unsigned"), AllowDowngrade: c.Bool("allow-downgrade"),
-		Check: c.String("check"), Output: e.Stderr,
+		Check: c.String("check"), Output: e.hookWriter(),
 	}
-	if a.CheckTimeout, err = spanValue(c, "check-timeout"); err != nil {
+	if a.CheckTimeout, err = checkTimeout(c); err != nil {
 		return a, err
 	}
 	a.Policy.File = c.String("allowed-signers")
+	if rel, err := filepath.Rel(o.Root, a.Policy.File); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
+		a.Protected = append(a.Protected, rel)
+	}
 	a.Policy.Require = commaList(c.StringSlice("require-signoff"))
 	b, err := os.ReadFile(a.Policy.File)
 	if err != nil {
 		if a.InsecureUnsigned && errors.Is(err, fs.ErrNotExist) && !c.IsSet("allowed-signers") {
 			return a, nil
 		}
-		return a, failure.As(failure.Usage, fmt.Errorf("reading the allowed signers: %w", err))
+		return a, failure.WithHint(failure.As(failure.Usage, fmt.Errorf("reading the allowed signers: %w", err)),
+			"echo \"release $(cat release.pub)\" >>%s  # trusts that key to sign releases", a.Policy.File)
 	}
 	if a.Policy.Allowed, err = signature.ParseAllowedSigners(b); err != nil {
 		return a, failure.As(failure.Usage, fmt.Errorf("reading %s: %w", a.Policy.File, err))
 	}
 	return a, nil
+}
+
+// checkTimeout is the value of --check-timeout, which must be a time.
+func checkTimeout(c *cli.Context) (time.Duration, error) {
+	d, err := spanValue(c, "check-timeout")
+	if err == nil && d <= 0 {
+		err = failure.Errorf(failure.Usage, "reading --check-timeout: got %q, want more than 0", c.String("check-timeout"))
+	}
+	return d, err
 }
 
 // patchSource is an operand of patch-apply: a file, "-" or a URL.
@@ -122,10 +134,15 @@ func (e *env) patchSource(name string) (update.Source, error) {
 		return s, nil
 	case isURL:
 		return s, failure.WithHint(failure.Errorf(failure.Usage, "%q is neither a file nor an http(s) URL", name),
-			"relkit fetch %s downloads, and prints the files to apply", name)
+			"relkit fetch %s  # downloads, and prints the files to apply", name)
 	}
 	if name == "-" {
 		s.Name = "standard input"
+		return s, nil
+	}
+	// What is no regular file, a pipe of the shell's for one, is read only once.
+	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() {
+		s.Once = true
 		return s, nil
 	}
 	var err error
@@ -143,7 +160,10 @@ func besideSignoffs(name string) ([]signature.SignedDoc, error) {
 	}
 	var docs []signature.SignedDoc
 	for _, f := range files {
-		if !strings.HasPrefix(f.Name(), filepath.Base(name)+".") || !strings.HasSuffix(f.Name(), ".json") {
+		if !strings.HasPrefix(f.Name(), filepath.Base(name)+".") || !strings.HasSuffix(f.Name(), ".json") || !f.Type().IsRegular() {
+			continue
+		}
+		if info, err := os.Lstat(filepath.Join(dir, f.Name()+trust.SigSuffix)); err != nil || !info.Mode().IsRegular() {
 			continue
 		}
 		doc, err := trust.ReadSigned(os.DirFS(dir), f.Name(), signature.MaxSignoff)
@@ -205,7 +225,6 @@ func (e *env) recover(c *cli.Context, o update.Options) error {
 	if _, err := e.operands(c, 0, 0); err != nil {
 		return err
 	}
-	defer e.hold()()
 	done, err := update.Recover(c.Context, o)
 	if err != nil {
 		return err

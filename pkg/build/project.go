@@ -32,7 +32,7 @@ func Open(file, stateDir string) (*Project, error) {
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = failure.As(failure.Usage, err)
-		return nil, failure.WithHint(fmt.Errorf("reading the configuration: %w", err), "relkit build --config FILE, or cd to the folder of relkit.toml")
+		return nil, failure.WithHint(fmt.Errorf("reading the configuration: %w", err), "relkit build --config FILE  # or cd to the folder of relkit.toml")
 	}
 	if err != nil {
 		return nil, failure.Errorf(failure.Usage, "reading the configuration: %w", err)

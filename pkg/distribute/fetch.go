@@ -90,7 +90,7 @@ func Fetch(ctx context.Context, ref Ref, o FetchOptions) (*Fetched, error) {
 	}
 	if m.Type == artifact.TypeReleases && !ref.ByDigest() {
 		if o.File != "" {
-			return nil, failure.WithHint(failure.Errorf(failure.Usage, "%s is a channel, which may have several files for this machine", ref), "--to DIR says where they go")
+			return nil, failure.WithHint(failure.Errorf(failure.Usage, "%s is a channel, which may have several files for this machine", ref), "relkit fetch %s --to DIR", ref)
 		}
 		return fetchChannel(ctx, repo, ref, o)
 	}

@@ -89,7 +89,7 @@ func Open(dir string) (*Store, error) {
 	files, err := fsys.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, failure.WithHint(failure.Errorf(failure.Refused, "no store at %q", dir),
-			"relkit getimage --store DIR SOURCE NAME makes one")
+			"relkit getimage --store %s SOURCE NAME", dir)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)

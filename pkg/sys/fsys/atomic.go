@@ -54,6 +54,9 @@ func NewAtomic(path string, mode os.FileMode) (*Atomic, error) {
 	}
 	// EOPNOTSUPP or EISDIR: no O_TMPFILE here. Any other error comes again.
 	if err := a.openNamed(mode); err != nil {
+		if p := new(fs.PathError); errors.As(err, &p) {
+			p.Path = path // what was asked for, not its temporary name
+		}
 		return nil, err
 	}
 	return a, nil
