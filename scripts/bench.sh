@@ -1,19 +1,22 @@
 #!/usr/bin/env bash
-# Measures: Go benchmarks of every package, then what relkit promises beside its
-# peers (scripts/bench-*.sh). With a pattern and flags, those benchmarks alone:
+# Measures: the Go benchmarks of every package, then relkit against its peers, in
+# turns: capturing a tree (bench-tree.sh) and changing one (bench-apply.sh). With
+# arguments only Go benchmarks, a pattern and flags:
 #   scripts/bench.sh -bench Startup -count 5
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-benchmarks() {
-    go test -run '^$' "$@" ./... | grep -v '^?\|no test files\|^PASS$'
-}
+go_benchmarks() { go test -run '^$' "$@" ./... | grep -v '^?\|no test files\|^PASS$'; }
 
 if [ $# -gt 0 ]; then
-    benchmarks "$@"
+    go_benchmarks "$@"
     exit
 fi
-benchmarks -bench .
-for script in scripts/bench-*.sh; do
-    "$script"
-done
+echo "== Go benchmarks"
+go_benchmarks -bench .
+echo
+echo "== capture of a tree"
+scripts/bench-tree.sh
+echo
+echo "== change of a tree, and starting"
+scripts/bench-apply.sh
