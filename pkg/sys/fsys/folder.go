@@ -156,13 +156,17 @@ func (f *realFolder) Open(base string) (FolderFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	info, err := file.Stat()
+	var st unix.Stat_t
+	err = unix.Fstat(file.fd, &st)
 	if err == nil {
-		err = pathError("open", file.path(), mustBeRegular(info.Kind))
+		err = mustBeRegular(kindOf(st.Mode))
 	}
 	if err != nil {
 		file.Close()
-		return nil, err
+		return nil, pathError("open", file.path(), err)
+	}
+	if sparse(&st) {
+		file.holes = &holes{fd: file.fd}
 	}
 	return file, nil
 }
@@ -171,6 +175,7 @@ func (f *realFolder) Open(base string) (FolderFile, error) {
 type rawFile struct {
 	fd        int
 	dir, name string
+	holes     *holes // nil: it has none
 }
 
 func (f *rawFile) path() string { return join(f.dir, f.name) }
@@ -178,6 +183,13 @@ func (f *rawFile) path() string { return join(f.dir, f.name) }
 func (f *rawFile) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
+	}
+	if f.holes != nil {
+		n, err := f.holes.Read(b)
+		if err != nil && err != io.EOF {
+			err = pathError("read", f.path(), err)
+		}
+		return n, err
 	}
 	n, err := retry(func() (int, error) { return unix.Read(f.fd, b) })
 	if err != nil {
@@ -220,6 +232,6 @@ func (f *rawFile) Xattrs() ([]manifest.Xattr, error) {
 
 func (f *rawFile) Close() error {
 	err := unix.Close(f.fd)
-	f.fd = -1 // a call after this must not meet another file
+	f.fd, f.holes = -1, nil // a call after this must not meet another file
 	return pathError("close", f.path(), err)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -289,7 +290,31 @@ func (r *real) Open(name string) (File, error) {
 	if err != nil {
 		return nil, pathError("open", name, err)
 	}
-	return realFile{os.NewFile(uintptr(fd), name)}, nil
+	f := realFile{os.NewFile(uintptr(fd), name)}
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) == nil && sparse(&st) {
+		return &sparseFile{realFile: f, holes: holes{fd: fd}}, nil
+	}
+	return f, nil
+}
+
+// sparseFile is a file whose holes Read does not read.
+type sparseFile struct {
+	realFile
+	holes holes
+}
+
+func (f *sparseFile) Read(b []byte) (int, error) {
+	n, err := f.holes.Read(b)
+	if err != nil && err != io.EOF {
+		err = pathError("read", f.Name(), err)
+	}
+	return n, err
+}
+
+func (f *sparseFile) Close() error {
+	f.holes.fd = -1 // a Read after this must not meet another file
+	return f.realFile.Close()
 }
 
 func (r *real) ReadDir(name string) ([]string, error) {

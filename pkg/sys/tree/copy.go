@@ -2,9 +2,11 @@ package tree
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -51,8 +53,45 @@ func clone(dst, src, path string) error {
 	if unix.IoctlFileClone(int(out.Fd()), int(in.Fd())) == nil {
 		return out.Close()
 	}
-	if _, err := io.Copy(out, in); err != nil {
+	if err := copyData(out, in); err != nil {
 		return err
 	}
 	return out.Close()
+}
+
+// copyData copies a file and leaves its holes.
+func copyData(out, in *os.File) error {
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); !ok || st.Blocks*512 >= st.Size {
+		_, err := io.Copy(out, in)
+		return err
+	}
+	for at := int64(0); at < info.Size(); {
+		data, err := in.Seek(at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			break
+		}
+		if err != nil { // a file system that knows of no holes
+			data = at
+		}
+		end, err := in.Seek(data, unix.SEEK_HOLE)
+		if err != nil {
+			end = info.Size()
+		}
+		_, err1 := in.Seek(data, io.SeekStart)
+		_, err2 := out.Seek(data, io.SeekStart)
+		if err := errors.Join(err1, err2); err != nil {
+			return err
+		}
+		if n, err := io.CopyN(out, in, end-data); err == io.EOF {
+			return out.Truncate(data + n) // it got shorter
+		} else if err != nil {
+			return err
+		}
+		at = end
+	}
+	return out.Truncate(info.Size())
 }

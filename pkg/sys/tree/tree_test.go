@@ -385,9 +385,18 @@ func TestRestoreLeavesHoles(t *testing.T) {
 	if got, want := manifestOf(t, into, Options{}), manifestOf(t, dir, Options{}); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
-	var st syscall.Stat_t
-	if err := syscall.Stat(filepath.Join(into, "f"), &st); err != nil || st.Blocks*512 > 1<<20 {
-		t.Errorf("%d bytes on the disk, %v", st.Blocks*512, err)
+	again := t.TempDir()
+	if err := Copy(t.Context(), again, into, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := manifestOf(t, again, Options{}), manifestOf(t, dir, Options{}); got != want {
+		t.Errorf("copied:\n%s\nwant:\n%s", got, want)
+	}
+	for _, dir := range []string{into, again} {
+		var st syscall.Stat_t
+		if err := syscall.Stat(filepath.Join(dir, "f"), &st); err != nil || st.Blocks*512 > 1<<20 {
+			t.Errorf("%d bytes on the disk, %v", st.Blocks*512, err)
+		}
 	}
 }
 
