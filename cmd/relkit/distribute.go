@@ -60,7 +60,7 @@ type distributeResult struct {
 	Channel   *distribute.Published `json:"channel,omitempty"`
 }
 
-func (e *env) printDistributed(pushed []distribute.Pushed, channel *distribute.Published) error {
+func (e *env) printDistributed(pushed []distribute.Pushed, channel *distribute.Published, dryRun bool) error {
 	var lines []string
 	for _, p := range pushed {
 		lines = append(lines, p.Reference)
@@ -69,7 +69,11 @@ func (e *env) printDistributed(pushed []distribute.Pushed, channel *distribute.P
 		if len(lines) == 0 {
 			lines = channel.References
 		}
-		e.Log.Info("channel published", "channel", channel.Channel, "state", channel.State, "releases", channel.ReleasesSerial, "status", channel.StatusSerial,
+		what := "channel published"
+		if dryRun {
+			what = "channel would be published"
+		}
+		e.Log.Info(what, "channel", channel.Channel, "state", channel.State, "releases-serial", channel.ReleasesSerial, "status-serial", channel.StatusSerial,
 			"expires", channel.Expires.Format("2006-01-02T15:04:05Z07:00"))
 	}
 	return e.print(distributeResult{"relkit.distribute/v1", append([]distribute.Pushed{}, pushed...), channel}, lines...)
@@ -91,7 +95,7 @@ func (e *env) push(c *cli.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	return e.printDistributed(pushed, nil)
+	return e.printDistributed(pushed, nil, o.DryRun)
 }
 
 func (e *env) pushOptions(c *cli.Context, names []string) (o distribute.PushOptions, done func()) {
@@ -124,7 +128,7 @@ func (e *env) publish(c *cli.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	return e.printDistributed(pushed, published)
+	return e.printDistributed(pushed, published, o.DryRun)
 }
 
 func changesChannel(c *cli.Context) bool {

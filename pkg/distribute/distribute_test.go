@@ -49,7 +49,7 @@ func TestPublishAndFetch(t *testing.T) {
 	if err != nil || len(l) != 1 {
 		t.Fatalf("List = %+v, %v", l, err)
 	}
-	if got, want := strings.Join(l[0].Lines(w.now), "\n"), "dir:"+w.www+"#fw:stable  product fw  active  releases 3  status 4  expires 2026-12-22T12:00:00Z\n"+
+	if got, want := strings.Join(l[0].Lines(w.now), "\n"), "dir:"+w.www+"#fw:stable  product fw  active  releases-serial 3  status-serial 4  expires 2026-12-22T12:00:00Z\n"+
 		"  4.1  100 %  from 4.0\n  4.2  100 %  from 4.0 4.1  full"; got != want {
 		t.Errorf("List says\n%s\nwant\n%s", got, want)
 	}

@@ -64,7 +64,28 @@ func (p *publisher) edited() (*channel.Releases, error) {
 			target = f.header.To.Version
 		}
 	}
-	return r, p.o.Edit.apply(r, target, p.o.Now)
+	return r, p.o.Edit.apply(r, p.edits(r, target), p.o.Now)
+}
+
+// edits are the releases that the flags are about: every one that is new, and
+// the newest that the patches lead to, which comes last; without patches the
+// newest there is.
+func (p *publisher) edits(r *channel.Releases, target string) []*channel.Release {
+	var all []*channel.Release
+	for i := range r.Releases {
+		rel := &r.Releases[i]
+		known := p.now.releases != nil && slices.ContainsFunc(p.now.releases.Releases, func(old channel.Release) bool { return version.Compare(old.Version, rel.Version) == 0 })
+		if !known && version.Compare(rel.Version, target) != 0 {
+			all = append(all, rel)
+		}
+	}
+	if len(r.Releases) > 0 && target == "" {
+		return append(all, &r.Releases[len(r.Releases)-1])
+	}
+	if target != "" {
+		all = append(all, releaseOf(r, target))
+	}
+	return all
 }
 
 // addPatch lists a patch and the release that it leads to. It takes the place of
@@ -106,34 +127,34 @@ func releaseOf(r *channel.Releases, v string) *channel.Release {
 	return &r.Releases[i]
 }
 
-// apply makes the changes that are no patches, to the release target or, where
-// that is "", to the newest.
-func (e *Edit) apply(r *channel.Releases, target string, now time.Time) error {
+// apply makes the changes that are no patches, to releases of r. What a release
+// is reached from is said of the last of them alone: those before it are on the way.
+func (e *Edit) apply(r *channel.Releases, releases []*channel.Release, now time.Time) error {
 	if e.isZero() {
 		return nil
 	}
-	if len(r.Releases) == 0 {
+	if len(releases) == 0 {
 		return failure.Errorf(failure.Refused, "the channel has no releases")
-	}
-	rel := &r.Releases[len(r.Releases)-1]
-	if target != "" {
-		rel = releaseOf(r, target)
 	}
 	if e.Rollout != "" {
 		stages, err := channel.ParseRollout(e.Rollout, now)
 		if err != nil {
 			return failure.As(failure.Usage, fmt.Errorf("reading --rollout: %w", err))
 		}
-		rel.Rollout = stages
+		for _, rel := range releases {
+			rel.Rollout = slices.Clone(stages)
+		}
 	}
 	if e.Floor != "" {
 		r.Floor = e.Floor
 	}
 	if e.MinBase != "" {
-		rel.MinBase = e.MinBase
+		releases[len(releases)-1].MinBase = e.MinBase
 	}
 	if e.Labels != nil || e.Allow != nil || e.Deny != nil {
-		rel.Selector.Labels, rel.Selector.Allow, rel.Selector.Deny = e.Labels, e.Allow, e.Deny
+		for _, rel := range releases {
+			rel.Selector.Labels, rel.Selector.Allow, rel.Selector.Deny = e.Labels, e.Allow, e.Deny
+		}
 	}
 	return nil
 }

@@ -122,7 +122,7 @@ func (l *Listed) Lines(now time.Time) []string {
 	if !now.Before(l.Expires) {
 		state += " (expired)"
 	}
-	lines := []string{fmt.Sprintf("%s#%s:%s  product %s  %s  releases %d  status %d  expires %s", l.Destination, l.Repo, l.Channel, l.Product, state,
+	lines := []string{fmt.Sprintf("%s#%s:%s  product %s  %s  releases-serial %d  status-serial %d  expires %s", l.Destination, l.Repo, l.Channel, l.Product, state,
 		l.ReleasesSerial, l.StatusSerial, l.Expires.Format(time.RFC3339))}
 	for _, r := range l.Releases {
 		text := fmt.Sprintf("  %s  %s", r.Version, channel.Percent(r.ShareBasisPoints))

@@ -1,11 +1,13 @@
 package distribute
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"slices"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -14,6 +16,7 @@ import (
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/channel"
 	"github.com/relkit/relkit/pkg/format/digest"
+	"github.com/relkit/relkit/pkg/format/signature"
 	"github.com/relkit/relkit/pkg/transport/fetch"
 	"github.com/relkit/relkit/pkg/transport/static"
 )
@@ -49,12 +52,13 @@ type ChannelOptions struct {
 
 // Edit is what changes in the releases; the zero Edit changes nothing.
 type Edit struct {
-	// Rollout is the schedule (channel.ParseRollout) of the release that the
-	// patches lead to, or of the newest; "" leaves it.
+	// Rollout is the schedule (channel.ParseRollout) of every release that the
+	// patches make, and of the newest that they lead to; without patches of the
+	// newest there is. "" leaves it.
 	Rollout string
 	Floor   string // security floor; "" leaves it
-	MinBase string // of that release; "" leaves it
-	// Labels, Allow and Deny replace the selector of that release where any is given.
+	MinBase string // of the newest of those releases; "" leaves it
+	// Labels, Allow and Deny replace the selectors of those releases where any is given.
 	Labels      map[string]string
 	Allow, Deny []string
 }
@@ -81,7 +85,7 @@ func Publish(ctx context.Context, names []string, o ChannelOptions, push PushOpt
 	if err := channel.ValidName(o.Channel); err != nil {
 		return nil, nil, failure.As(failure.Usage, err)
 	}
-	files, err := openFiles(names, o.Repo)
+	files, err := openFiles(ctx, names, o.Repo)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -95,6 +99,9 @@ func Publish(ctx context.Context, names []string, o ChannelOptions, push PushOpt
 		return nil, nil, failure.Errorf(failure.Usage, "missing flag --repo: no patch says which repository the channel is in")
 	}
 	o.Now = o.Now.UTC().Truncate(time.Second)
+	if err := o.maySign(); err != nil {
+		return nil, nil, err
+	}
 	p := &publisher{o: o, patches: files}
 	defer p.unlock()
 	if err := p.open(ctx); err != nil {
@@ -114,7 +121,26 @@ func Publish(ctx context.Context, names []string, o ChannelOptions, push PushOpt
 	return pushed, published, err
 }
 
-// releasable holds that the files are patches from and to named versions, of one product.
+// maySign holds that the policy, where one is given, lists the key for the role:
+// machines would refuse what it signs.
+func (o *ChannelOptions) maySign() error {
+	if o.Policy == nil || o.Policy.Allowed == nil {
+		return nil
+	}
+	key, file := o.Signer.PublicKey(), cmp.Or(o.Policy.File, "the policy")
+	roles := o.Policy.Allowed.Roles(key, signature.NamespaceChannel, o.Now)
+	switch {
+	case slices.Contains(roles, o.Role):
+		return nil
+	case len(roles) == 0:
+		return failure.Errorf(failure.Untrusted, "key %s may not sign channels, says %s", signature.Fingerprint(key), file)
+	}
+	return failure.WithHint(failure.Errorf(failure.Untrusted, "key %s may not sign as %q, says %s", signature.Fingerprint(key), o.Role, file),
+		"--as %s", roles[0])
+}
+
+// releasable holds that the files are patches from and to named versions, of one
+// product, that machines may be offered.
 func releasable(files []*file) error {
 	for _, f := range files {
 		switch {
@@ -125,6 +151,9 @@ func releasable(files []*file) error {
 				"relkit patch-make --from-version V --to-version V …")
 		case f.header.Product != files[0].header.Product:
 			return failure.Errorf(failure.Usage, "%q is for product %q, %q for %q", f.name, f.header.Product, files[0].name, files[0].header.Product)
+		}
+		if err := f.unfit(); err != nil {
+			return err
 		}
 	}
 	return nil

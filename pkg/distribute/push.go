@@ -1,6 +1,7 @@
 package distribute
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/relkit/relkit/pkg/format/artifact"
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/patch"
+	"github.com/relkit/relkit/pkg/format/signature"
 	"github.com/relkit/relkit/pkg/transport/static"
 )
 
@@ -46,14 +48,17 @@ type file struct {
 	tag    string
 	layer  artifact.Descriptor
 	header *patch.Header // of a patch; nil for another file
+	// words are the sign-offs in a patch, by role.
+	words map[string]signature.Signoff
 }
 
 // Push copies each artifact into each destination.
 func Push(ctx context.Context, names []string, o PushOptions) ([]Pushed, error) {
-	files, err := openFiles(names, o.Repo)
+	files, err := openFiles(ctx, names, o.Repo)
 	if err != nil {
 		return nil, err
 	}
+	warnUnfit(o.Log, files)
 	var all []Pushed
 	for _, to := range o.To {
 		dest, err := openDestination(to, o.DryRun)
@@ -178,10 +183,10 @@ func sparesChannel(ctx context.Context, repo *static.Repo, tag string) error {
 
 // openFiles reads what there is to know of each artifact, all before anything
 // is pushed.
-func openFiles(names []string, repo string) ([]*file, error) {
+func openFiles(ctx context.Context, names []string, repo string) ([]*file, error) {
 	var files []*file
 	for _, name := range names {
-		f, err := openFile(name, repo)
+		f, err := openFile(ctx, name, repo)
 		if err != nil {
 			return nil, err
 		}
@@ -190,7 +195,7 @@ func openFiles(names []string, repo string) ([]*file, error) {
 	return files, nil
 }
 
-func openFile(name, repo string) (*file, error) {
+func openFile(ctx context.Context, name, repo string) (*file, error) {
 	if name == "-" {
 		return nil, failure.Errorf(failure.Usage, "an artifact is called after its file: \"-\" is none")
 	}
@@ -206,17 +211,19 @@ func openFile(name, repo string) (*file, error) {
 	if !info.Mode().IsRegular() {
 		return nil, failure.Errorf(failure.Usage, "%q is not a file", name)
 	}
-	d, size, err := digest.OfReader(f)
-	if err != nil {
-		return nil, err
-	}
 	base := filepath.Base(name)
-	a := &file{name: name, repo: repo, tag: artifact.TagOf(base), layer: artifact.Descriptor{MediaType: artifact.TypeFile, Digest: d, Size: size, Title: base}}
+	a := &file{name: name, repo: repo, tag: artifact.TagOf(base), layer: artifact.Descriptor{MediaType: artifact.TypeFile, Title: base}}
+	hash, size := digest.New(), int64(0)
+	r := io.TeeReader(bufio.NewReaderSize(contextReader{ctx, f}, 256<<10), io.MultiWriter(hash, (*tally)(&size)))
 	if strings.HasSuffix(base, ".rkp") {
-		if err := a.readPatch(f); err != nil {
+		if err := a.readPatch(r); err != nil {
 			return nil, fmt.Errorf("%q: %w", name, err)
 		}
 	}
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return nil, err
+	}
+	a.layer.Digest, a.layer.Size = hash.Digest(), size
 	if _, err := a.layer.FileName(); err != nil {
 		return nil, failure.As(failure.Usage, err)
 	}
@@ -226,20 +233,44 @@ func openFile(name, repo string) (*file, error) {
 	return a, nil
 }
 
-func (a *file) readPatch(f *os.File) error {
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return err
+// readPatch verifies that a patch is whole: what is published is never damaged
+// already. r's digest is then that of the bytes that were verified.
+func (a *file) readPatch(r io.Reader) error {
+	p, err := patch.Open(r)
+	if err == nil {
+		err = p.Verify()
 	}
-	h, _, err := patch.ReadHeader(f)
 	if err != nil {
 		return err
 	}
-	a.header = h
+	h := p.Header()
+	a.header, a.words = h, words(p)
 	a.layer.MediaType, a.layer.Title, a.tag = artifact.TypePatch, h.ID+".rkp", artifact.TagOf(h.ID)
 	if a.repo == "" {
 		a.repo = artifact.RepoOf(h.Product)
 	}
 	return nil
+}
+
+// tally counts the bytes written to it.
+type tally int64
+
+func (t *tally) Write(b []byte) (int, error) {
+	*t += tally(len(b))
+	return len(b), nil
+}
+
+// contextReader stops reading when its context ends.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(b []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	return c.r.Read(b)
 }
 
 // TotalSize is the bytes of the artifacts, for a progress bar; files that

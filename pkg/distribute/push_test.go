@@ -139,7 +139,7 @@ func TestPublishRefuses(t *testing.T) {
 		"back in time":              {func(o *ChannelOptions) { o.Now = t0.Add(-time.Hour) }, []string{two}, failure.Refused, "the clock says"},
 		"another's documents":       {func(o *ChannelOptions) { o.Signer = key(t, "mallory") }, []string{two}, failure.Untrusted, "not signed with the key given"},
 		"the status key publishes": {func(o *ChannelOptions) {
-			o.Signer = key(t, "sam")
+			o.Signer, o.Role = key(t, "sam"), "status"
 			p := w.policy()
 			p.Allowed.Signers = p.Allowed.Signers[1:]
 			o.Policy = &p
@@ -165,9 +165,9 @@ func TestTamperedReleasesAreNotSignedAgain(t *testing.T) {
 	w := newWorld(t)
 	w.mustPublish(nil, patchFile(t, w.dir, "4.0", "4.1", 0, nil))
 	evil := patchFile(t, w.dir, "4.0", "6.6", 0, nil)
-	if _, err := w.publish(func(o *ChannelOptions) { o.Signer = key(t, "mallory"); p := w.policy(); o.Policy = &p }, evil); err != nil {
-		t.Fatal(err)
-	}
+	theirs := *w
+	theirs.allowed += "release mallory\n"
+	theirs.mustPublish(func(o *ChannelOptions) { o.Signer, o.Policy = key(t, "mallory"), ptr(theirs.policy()) }, evil)
 	_, err := w.publish(nil, patchFile(t, w.dir, "4.1", "4.2", 0, nil))
 	if failure.Of(err) != failure.Untrusted {
 		t.Errorf("Publish over another's document = %v", err)

@@ -59,15 +59,30 @@ func patchFile(t testing.TB, dir, from, to string, pad int, change func(*patch.H
 	if err != nil {
 		t.Fatal(err)
 	}
+	name := filepath.Join(dir, h.ID+".rkp")
 	var b bytes.Buffer
-	if err := s.Write(&b, nil, &bytes.Buffer{}); err != nil {
+	if err := s.Write(&b, []signature.SignedDoc{signoff(t, s.ID(), "release", signature.VerdictPass, t0)}, &bytes.Buffer{}); err != nil {
 		t.Fatal(err)
 	}
-	name := filepath.Join(dir, h.ID+".rkp")
 	if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return name
+}
+
+// signoff is a sign-off of alice's.
+func signoff(t testing.TB, patch digest.Digest, role, verdict string, at time.Time) signature.SignedDoc {
+	t.Helper()
+	d := signature.Signoff{Schema: signature.SignoffSchema, Patch: patch, Role: role, Time: at, Verdict: verdict}
+	doc, err := d.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig, err := signature.Sign(key(t, "alice"), signature.NamespaceSignoff, bytes.NewReader(doc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signature.SignedDoc{Name: "signoffs/" + role + ".json", Doc: doc, Sig: sig}
 }
 
 // world is a publisher's folder and a machine.
