@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 )
@@ -20,6 +21,8 @@ type part struct {
 type sink struct {
 	st    *stager
 	parts []part
+	// wrong is what kind of failure other content than the patch promises is.
+	wrong failure.Kind
 	// left is what is still to come of parts[0].
 	open bool
 	left int64
@@ -85,7 +88,7 @@ func (s *sink) finish() error {
 			return s.named(err)
 		}
 		if got := s.hash.Digest(); got != e.Digest {
-			return fmt.Errorf("staging %q: content is %s, want %s", e.Path, got, e.Digest)
+			return failure.Errorf(s.wrong, "staging %q: content is %s, want %s", e.Path, got, e.Digest)
 		}
 		if err := s.st.finish(p.step); err != nil {
 			return err

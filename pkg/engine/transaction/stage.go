@@ -29,7 +29,7 @@ type Tx struct {
 	asides  []aside
 	// unwritten is why the journal does not say yet that the old tree is back.
 	unwritten error
-	scripts map[string][]byte
+	scripts   map[string][]byte
 	// Visible is how long Commit took from the first change of the tree to the last.
 	Visible time.Duration
 	// Progress, where it is set before Stage, hears of bytes that were staged.
@@ -245,7 +245,7 @@ func (st *stager) run(segments Segments) error {
 
 // stream unpacks the segments into the slot of the first step of each content.
 func (st *stager) stream(contents []patch.Content, byChange map[int]int, segments Segments) error {
-	sink := &sink{st: st}
+	sink := &sink{st: st, wrong: failure.Untrusted}
 	for _, c := range contents {
 		step := -1
 		if k := slices.IndexFunc(c.Changes, func(n int) bool { _, ok := byChange[n]; return ok }); k >= 0 {
@@ -362,7 +362,8 @@ func (st *stager) copy(i int, from string) error {
 		return fmt.Errorf("staging %q: %w", e.Path, err)
 	}
 	defer src.Close()
-	sink := &sink{st: st, parts: []part{{step: i, size: e.Size}}}
+	// The source was as it should when it was looked at.
+	sink := &sink{st: st, parts: []part{{step: i, size: e.Size}}, wrong: failure.Refused}
 	if st.buf == nil {
 		st.buf = make([]byte, 1<<20)
 	}

@@ -93,6 +93,9 @@ func Look(ctx context.Context, root fsys.FS, entries *patch.Entries, o Options) 
 		return nil, err
 	}
 	todo := s.judge(looks)
+	if err := s.checkFolders(todo); err != nil {
+		return nil, err
+	}
 	s.checkLinks(todo)
 	if len(s.Mismatches) > 0 {
 		return s, nil
@@ -262,6 +265,36 @@ func (s *Survey) judge(looks []look) []look {
 		}
 	}
 	return todo
+}
+
+// checkFolders holds that what the patch puts somewhere has a folder to lie in:
+// one that is there, or one that the patch makes, which comes before.
+func (s *Survey) checkFolders(todo []look) error {
+	folders := map[string]bool{".": true}
+	for _, l := range todo {
+		if l.New == nil {
+			continue
+		}
+		if isDir(l.New) {
+			folders[l.path()] = true
+		}
+		parent := manifest.Parent(l.path())
+		if folders[parent] {
+			continue
+		}
+		info, there, err := present(s.root, parent)
+		switch {
+		case err != nil:
+			return fmt.Errorf("looking at %q: %w", parent, err)
+		case !there:
+			s.mismatch(l.path(), "its folder does not exist")
+		case info.Kind != manifest.Dir:
+			s.mismatch(l.path(), "%q is a %s, not a folder", parent, info.Kind)
+		default:
+			folders[parent] = true
+		}
+	}
+	return nil
 }
 
 // sizeFits tells whether a file's size alone does not say yet that it is neither side's.

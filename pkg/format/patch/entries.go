@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/manifest"
@@ -172,10 +173,12 @@ func appendSource(b []byte, c *Change) []byte {
 
 // entryCheck holds what entries must be among each other; it serves writer and reader.
 type entryCheck struct {
-	bases    map[int]Base
-	byPath   map[string]Base
-	ordinal  int // of the last base
-	last     string
+	bases   map[int]Base
+	byPath  map[string]Base
+	ordinal int // of the last base
+	last    string
+	// shut is the last path that is no folder afterwards; what is below it comes right after it.
+	shut     string
 	old, new groups
 	contents []Content // without Changes
 }
@@ -210,6 +213,14 @@ func (k *entryCheck) change(c *Change) error {
 		return fmt.Errorf("entry %q is not after %q", path, k.last)
 	}
 	k.last = path
+	if below := k.shut != "" && strings.HasPrefix(path, k.shut+"/"); below && c.New != nil {
+		return fmt.Errorf("entry %q: %q is no folder afterwards", path, k.shut)
+	} else if !below {
+		k.shut = ""
+		if c.New == nil || c.New.Kind != manifest.Dir {
+			k.shut = path
+		}
+	}
 	for _, e := range []*manifest.Entry{c.Old, c.New} {
 		if e == nil {
 			continue
