@@ -103,6 +103,9 @@ func targetState(err error) string {
 	case failure.Mixed:
 		return "mixed"
 	}
+	if failure.IsChanged(err) {
+		return "changed"
+	}
 	return "unchanged"
 }
 

@@ -35,6 +35,12 @@ func patchRollbackCommand(e *env) *cli.Command {
 			if err := exclusive(c, "list", "prune", "last", "to"); err != nil {
 				return err
 			}
+			if c.IsSet("keep") && !c.Bool("prune") {
+				return failure.Errorf(failure.Usage, "--keep goes with --prune")
+			}
+			if c.IsSet("to") && c.String("to") == "" {
+				return failure.Errorf(failure.Usage, "reading --to: no version given")
+			}
 			o, err := e.updateOptions(c)
 			if err != nil {
 				return err
@@ -67,14 +73,14 @@ func exclusive(c *cli.Context, names ...string) error {
 
 func (e *env) rollback(c *cli.Context, o update.Options) (err error) {
 	r := update.RollbackOptions{
-		Options: o, Last: c.Int("last"), To: c.String("to"), OnModified: transaction.OnModified(c.String("on-modified")), Output: e.Stderr,
+		Options: o, Last: c.Int("last"), To: c.String("to"), OnModified: transaction.OnModified(c.String("on-modified")), Output: e.hookWriter(),
 	}
 	switch r.OnModified {
 	case transaction.OnModifiedAbort, transaction.OnModifiedKeep, transaction.OnModifiedReplace:
 	default:
 		return failure.Errorf(failure.Usage, "reading --on-modified: got %q, want abort, keep or replace", r.OnModified)
 	}
-	if r.HookTimeout, err = spanValue(c, "check-timeout"); err != nil {
+	if r.HookTimeout, err = checkTimeout(c); err != nil {
 		return err
 	}
 	if r.To == "" {
@@ -85,9 +91,8 @@ func (e *env) rollback(c *cli.Context, o update.Options) (err error) {
 			return failure.Errorf(failure.Usage, "reading --last: got %d, want 1 or more", r.Last)
 		}
 	}
-	defer e.hold()()
 	results, err := update.Rollback(c.Context, r)
-	return errors.Join(e.printRolledBack(results), err)
+	return e.hookOutput(r.Output, errors.Join(e.printRolledBack(results), err))
 }
 
 func (e *env) printRolledBack(results []update.RollbackResult) error {
@@ -100,6 +105,9 @@ func (e *env) printRolledBack(results []update.RollbackResult) error {
 		}
 		for _, path := range r.Kept {
 			e.Log.Warn("what stood in the way was kept", "path", path)
+		}
+		if r.HookFailed != "" {
+			e.Log.Warn("the patch was taken back, and its hook failed: " + r.HookFailed)
 		}
 		if r.Status == "planned" {
 			e.Log.Info(fmt.Sprintf("patch %s would be taken back: %s %s would be %s again", r.Patch, r.Product, dash(r.From), dash(r.To)))
@@ -152,7 +160,6 @@ func (e *env) prune(c *cli.Context, o update.Options) error {
 	if keep < 0 {
 		return failure.Errorf(failure.Usage, "reading --keep: got %d, want 0 or more", keep)
 	}
-	defer e.hold()()
 	freed, err := update.Prune(c.Context, o, keep)
 	if err != nil {
 		return err

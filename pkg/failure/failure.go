@@ -31,6 +31,8 @@ type Error struct {
 	Err  error
 	// Hint is a line for a person, best a command that can be pasted; "" for none.
 	Hint string
+	// Changed says that the target was changed before the failure, and stays so.
+	Changed bool
 }
 
 func (e *Error) Error() string { return e.Err.Error() }
@@ -55,6 +57,30 @@ func WithHint(err error, format string, args ...any) error {
 		return nil
 	}
 	return &Error{Kind: Of(err), Err: err, Hint: fmt.Sprintf(format, args...)}
+}
+
+// Changed marks err as one that came after the target had been changed for
+// good: the first of several patches stands, say. nil stays nil.
+func Changed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Kind: Of(err), Err: err, Changed: true}
+}
+
+// IsChanged tells whether err was marked by Changed.
+func IsChanged(err error) bool {
+	for err != nil {
+		var e *Error
+		if !errors.As(err, &e) {
+			return false
+		}
+		if e.Changed {
+			return true
+		}
+		err = e.Err
+	}
+	return false
 }
 
 // Of is the kind of err: the outermost one said, Failed where none is.

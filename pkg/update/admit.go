@@ -8,6 +8,7 @@ import (
 	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/patch"
 	"github.com/relkit/relkit/pkg/format/version"
 	"github.com/relkit/relkit/pkg/sys/fsys"
@@ -36,7 +37,43 @@ func (a *applier) admit(h *patch.Header, installed journal.Version) error {
 	if err := a.admitModel(h); err != nil {
 		return err
 	}
+	if err := a.admitHooks(h); err != nil {
+		return err
+	}
+	if installed == (journal.Version{}) && h.From != nil {
+		// Nobody wrote down what is installed; if it is not the patch's base, the
+		// files' digests will say so.
+		installed = journal.Version{Product: h.Product, Version: h.From.Version}
+	}
 	return a.admitDependencies(h, installed)
+}
+
+// bootGlobs are what a machine boots and loads programs with. Exchanged under a
+// running system, a power cut could leave a mixture that does not boot far
+// enough to be recovered.
+var bootGlobs = []string{
+	"boot", "efi", "lib/modules", "usr/lib/modules", "sbin/init", "usr/sbin/init", "init",
+	"lib/systemd/systemd", "usr/lib/systemd/systemd",
+	"lib*/ld-*.so*", "usr/lib*/ld-*.so*", "lib/*/ld-*.so*", "usr/lib/*/ld-*.so*",
+	"lib*/libc.so*", "usr/lib*/libc.so*", "lib/*/libc.so*", "usr/lib/*/libc.so*",
+	"lib*/libc-*.so", "usr/lib*/libc-*.so", "lib/*/libc-*.so", "usr/lib/*/libc-*.so",
+}
+
+// admitPlaces refuses changes to the running system that have to be made at boot.
+func (a *applier) admitPlaces(h *patch.Header, entries *patch.Entries) error {
+	if a.opt.Root != "/" {
+		return nil
+	}
+	for i := range entries.Changes {
+		c := &entries.Changes[i]
+		if c.Old != nil && c.New != nil && c.Old.Kind == manifest.Dir && c.New.Kind == manifest.Dir {
+			continue
+		}
+		if patch.MatchAny(bootGlobs, c.Path()) {
+			return failure.Errorf(failure.Refused, "patch %s changes %q of the running system, which has to be done at boot, and this machine is not set up for that", h.ID, c.Path())
+		}
+	}
+	return nil
 }
 
 // admitVersion holds product and version against what is installed, where that

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
+	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/engine/trust"
 	"github.com/relkit/relkit/pkg/failure"
@@ -89,10 +91,8 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	if !o.DryRun {
-		if _, err := m.recover(); err != nil {
-			return nil, err
-		}
+	if err := m.recoverFirst(); err != nil {
+		return nil, err
 	}
 	a := &applier{machine: m, o: o}
 	if err := a.verifyAll(ctx, sources); err != nil {
@@ -102,6 +102,9 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 	for _, s := range sources {
 		r, err := a.apply(ctx, s)
 		if err != nil {
+			if slices.ContainsFunc(results, func(r Result) bool { return r.Status == Applied }) {
+				err = failure.Changed(err)
+			}
 			return results, err
 		}
 		results = append(results, *r)
@@ -138,11 +141,15 @@ func (a *applier) verifyAll(ctx context.Context, sources []Source) error {
 		p, _, err := a.openPatch(counter{f, a.opt.Progress}, s)
 		if err == nil {
 			h := p.Header()
-			if err = a.admit(h, installed); err == nil {
+			var stands bool
+			if stands, err = a.stands(p); err == nil && !stands {
+				err = a.admit(h, installed)
+				installed = journal.Version{Product: h.Product, Version: h.To.Version}
+			}
+			if err == nil {
 				err = p.Verify()
 			}
 			err = a.refuse(err, auditOf(p))
-			installed = journal.Version{Product: h.Product, Version: h.To.Version}
 			a.assumed = append(a.assumed, h.ID)
 		}
 		a.opt.Progress.Done()
@@ -236,10 +243,11 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	r := &Result{
 		Schema: ApplySchema, Patch: h.ID, Digest: p.ID(), Product: h.Product, To: h.To.Version, Signoffs: accepted,
 	}
-	if h.From != nil {
+	r.From = recorded.Version
+	if h.From != nil && r.From == "" {
 		r.From = h.From.Version
 	}
-	if installed == (journal.Version{}) && h.From != nil {
+	if installed == (journal.Version{}) && h.From != nil && h.From.Version != "" {
 		// Nobody wrote down what is installed; if the files' digests say that it
 		// is the patch's base, it is.
 		installed = journal.Version{Product: h.Product, Version: h.From.Version}
@@ -251,6 +259,10 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	if a.o.AllowDowngrade {
 		r.Insecure = append(r.Insecure, "allow-downgrade")
 	}
+	if stands, err := a.stands(p); err != nil || stands {
+		r.Status = Already
+		return r, errors.Join(err, p.Verify())
+	}
 	if err := a.admit(h, recorded); err != nil {
 		return nil, err
 	}
@@ -260,6 +272,9 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	}
 	entries, err := p.Entries()
 	if err != nil {
+		return nil, err
+	}
+	if err := a.admitPlaces(h, entries); err != nil {
 		return nil, err
 	}
 	survey, err := transaction.Look(ctx, a.target.Root, entries, transaction.Options{
@@ -285,6 +300,15 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	return r, a.change(ctx, p, hooks, survey, r, installed)
 }
 
+// stands tells whether this very patch is applied and was not taken back: a
+// chain that is given again goes on where it ended.
+func (a *applier) stands(p *patch.Reader) (bool, error) {
+	all, err := a.target.State.Transactions()
+	return slices.ContainsFunc(all, func(t *state.Transaction) bool {
+		return t.Active() && t.Records[0].Patch == p.ID()
+	}), err
+}
+
 // already is for a tree that has all of the patch.
 func (a *applier) already(p *patch.Reader, r *Result, recorded journal.Version) (*Result, error) {
 	r.Status = Already
@@ -292,10 +316,15 @@ func (a *applier) already(p *patch.Reader, r *Result, recorded journal.Version) 
 		return r, err
 	}
 	to := journal.Version{Product: r.Product, Version: r.To}
-	if recorded == (journal.Version{}) && to.Version != "" {
-		return r, a.target.State.SetVersion(to)
+	if recorded == to || to.Version == "" {
+		return r, nil
 	}
-	return r, nil
+	if err := a.target.State.SetVersion(to); err != nil {
+		return r, err
+	}
+	line := auditOf(p)
+	line.Event, line.Time, line.From = journal.Found, a.opt.Now(), &recorded
+	return r, a.target.State.Note(line)
 }
 
 // change is the transaction: from here on the machine is worked on.
@@ -328,6 +357,7 @@ func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string]
 	if err := run.before(ctx, tx); err != nil {
 		return errors.Join(err, tx.Abort(err.Error()))
 	}
+	defer a.opt.hold()()
 	if err := tx.Commit(); err != nil {
 		return err
 	}
@@ -357,6 +387,7 @@ func (a *applier) takeBack(tx *transaction.Tx, run *runner, cause error) error {
 
 // mismatchError refuses with the list of what is not as the patch expects.
 func mismatchError(all []transaction.Mismatch) error {
+	all = slices.CompactFunc(all, func(a, b transaction.Mismatch) bool { return a.Path == b.Path })
 	if len(all) == 0 {
 		return nil
 	}

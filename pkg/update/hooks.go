@@ -4,12 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"path/filepath"
 	"time"
 
+	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/patch"
+	"github.com/relkit/relkit/pkg/sys/fsys"
 	"github.com/relkit/relkit/pkg/sys/process"
 )
 
@@ -59,10 +60,20 @@ func (a *applier) newRunner(h *patch.Header, hooks map[string][]byte) (*runner, 
 			r.scripts[name] = hooks[member]
 		}
 	}
-	if len(r.scripts) > 0 && a.o.InsecureUnsigned {
-		return nil, failure.Errorf(failure.Refused, "patch %s has hooks, which never run from an unsigned patch", h.ID)
-	}
 	return r, nil
+}
+
+// admitHooks refuses hooks that could not, or must not, run: before anything is touched.
+func (a *applier) admitHooks(h *patch.Header) error {
+	switch {
+	case len(h.Hooks.Names()) == 0:
+		return nil
+	case a.o.InsecureUnsigned:
+		return failure.Errorf(failure.Refused, "patch %s has hooks, which never run from an unsigned patch", h.ID)
+	case a.opt.Root != "/" && !fsys.Privileged():
+		return failure.Errorf(failure.Refused, "patch %s has hooks, which run in a chroot of %q, and that takes root", h.ID, a.opt.Root)
+	}
+	return nil
 }
 
 func (r *runner) environment(patchID, product, from, to string) {
@@ -74,18 +85,18 @@ func (r *runner) environment(patchID, product, from, to string) {
 
 // before runs what comes before anything visible changes.
 func (r *runner) before(ctx context.Context, tx *transaction.Tx) error {
-	return r.script(ctx, tx.Journal.ID, hookPre)
+	return r.script(ctx, tx.Journal, hookPre)
 }
 
 // after runs what decides whether the new tree stays.
 func (r *runner) after(ctx context.Context, tx *transaction.Tx) error {
-	if err := r.script(ctx, tx.Journal.ID, hookPost); err != nil {
+	if err := r.script(ctx, tx.Journal, hookPost); err != nil {
 		return err
 	}
 	if err := r.restart(ctx); err != nil {
 		return err
 	}
-	if err := r.script(ctx, tx.Journal.ID, hookCheck); err != nil {
+	if err := r.script(ctx, tx.Journal, hookCheck); err != nil {
 		return err
 	}
 	if r.check == "" {
@@ -97,8 +108,8 @@ func (r *runner) after(ctx context.Context, tx *transaction.Tx) error {
 }
 
 // script runs a kept script, in a chroot where the root is not "/".
-func (r *runner) script(ctx context.Context, id, name string) error {
-	path, err := transaction.Script(r.target, id, name)
+func (r *runner) script(ctx context.Context, j *state.Transaction, name string) error {
+	path, err := transaction.Script(r.target, j, name)
 	if err != nil || path == "" {
 		return err
 	}
@@ -137,7 +148,7 @@ func (r *runner) run(ctx context.Context, what string, job process.Job) error {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	if !res.OK() {
-		return fmt.Errorf("%s (%s): %s", what, filepath.Base(job.Argv[0]), res)
+		return fmt.Errorf("%s: %s", what, res)
 	}
 	return nil
 }

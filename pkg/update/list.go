@@ -40,7 +40,7 @@ type Transaction struct {
 
 // ListTransactions lists what was done to a machine, oldest first.
 func ListTransactions(_ context.Context, o Options) (list *List, err error) {
-	o.DryRun = true
+	o.DryRun, o.reading = true, true
 	m, err := openMachine(o)
 	if err != nil {
 		return nil, err
@@ -87,7 +87,7 @@ func (m *machine) describe(t *state.Transaction) (Transaction, error) {
 		if err != nil {
 			return l, err
 		}
-		n, err := size(m.root, transaction.SlotDir(path, t.ID))
+		n, err := size(m.root, transaction.SlotDir(path, t.Slot()))
 		if err != nil {
 			return l, err
 		}
@@ -128,10 +128,8 @@ func Prune(_ context.Context, o Options, keep int) (freed []string, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	if !o.DryRun {
-		if _, err := m.recover(); err != nil {
-			return nil, err
-		}
+	if err := m.recoverFirst(); err != nil {
+		return nil, err
 	}
 	all, err := m.target.State.Transactions()
 	if err != nil {
@@ -143,6 +141,7 @@ func Prune(_ context.Context, o Options, keep int) (freed []string, err error) {
 			active = append(active, t)
 		}
 	}
+	defer o.hold()()
 	for i := 0; i < len(active)-keep; i++ {
 		if !o.DryRun {
 			if err := transaction.Free(m.target, active[i]); err != nil {

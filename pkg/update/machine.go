@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,9 +37,18 @@ type Options struct {
 	Log  *slog.Logger
 	// Progress hears how far an apply is, in bytes; nil for nobody.
 	Progress Progress
+	// Hold is called before what must not be cut short, and what it returns after;
+	// nil for nothing.
+	Hold func() (release func())
+	// Protected are paths, relative to the root, that no patch may touch, besides
+	// relkit's own.
+	Protected []string
 	// KillAt has the process kill itself (SIGKILL) before that change to the
 	// machine; 0 for never. It is how the crash tests reach a real process.
 	KillAt int
+
+	// reading says that nothing is changed or decided: no lock is taken.
+	reading bool
 }
 
 // Progress hears how far a phase of an apply is, in bytes; total is 0 where
@@ -55,6 +65,25 @@ func (silent) Start(int64, string) {}
 func (silent) Add(int64)           {}
 func (silent) Done()               {}
 
+func (o *Options) hold() (release func()) {
+	if o.Hold == nil {
+		return func() {}
+	}
+	return o.Hold()
+}
+
+// flags are the flags that name this machine, for hints.
+func (o *Options) flags() string {
+	text := ""
+	if o.Root != "/" {
+		text += " --root " + o.Root
+	}
+	if o.State != "" {
+		text += " --state " + o.State
+	}
+	return text
+}
+
 // machine is a target, open and locked.
 type machine struct {
 	opt    Options
@@ -62,7 +91,9 @@ type machine struct {
 	// root is the tree itself, which target.Root counts the changes to.
 	root  fsys.FS
 	locks []*lock.Lock
-	// protected is the state folder's path in the tree, where it lies in it.
+	// inside is the state folder's path in the tree, "" where it lies elsewhere.
+	inside string
+	// protected are the paths that no patch may touch.
 	protected []string
 	open      []fsys.FS
 }
@@ -87,11 +118,13 @@ func openMachine(o Options) (m *machine, err error) {
 		return m, failure.As(failure.Usage, err)
 	}
 	m.open = append(m.open, m.root)
-	l, err := lock.Folder(o.Root)
-	if err != nil {
-		return m, err
+	if !o.reading {
+		l, err := lock.Tree(o.Root)
+		if err != nil {
+			return m, err
+		}
+		m.locks = append(m.locks, l)
 	}
-	m.locks = append(m.locks, l)
 	stateFS, err := m.openState()
 	if err != nil {
 		return m, err
@@ -113,11 +146,8 @@ func (m *machine) openState() (fsys.FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	if rel, err := filepath.Rel(m.opt.Root, path); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
-		if rel == "." {
-			return nil, failure.Errorf(failure.Usage, "the state folder %q is the root of the target itself", path)
-		}
-		m.protected = []string{rel}
+	if err := m.protect(path); err != nil {
+		return nil, err
 	}
 	f, err := fsys.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -140,15 +170,49 @@ func (m *machine) openState() (fsys.FS, error) {
 	return f, nil
 }
 
+// trustFiles are the files in a tree that say who may change it, and what it is.
+var trustFiles = []string{"etc/relkit/allowed_signers", MachineFile}
+
+// protect notes what no patch may touch: the state, by the path given and by
+// where links lead, and what trust rests on.
+func (m *machine) protect(path string) error {
+	m.protected = append(slices.Clone(trustFiles), m.opt.Protected...)
+	paths := []string{path}
+	root := m.opt.Root
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		paths = append(paths, real)
+	}
+	roots := []string{root}
+	if real, err := filepath.EvalSymlinks(root); err == nil {
+		roots = append(roots, real)
+	}
+	for _, p := range paths {
+		for _, r := range roots {
+			rel, err := filepath.Rel(r, p)
+			if err != nil || rel == ".." || strings.HasPrefix(rel, "../") {
+				continue
+			}
+			if rel == "." {
+				return failure.Errorf(failure.Usage, "the state folder %q is the root of the target itself", path)
+			}
+			m.protected = append(m.protected, rel)
+			if p == path && r == root {
+				m.inside = rel
+			}
+		}
+	}
+	return nil
+}
+
 // makeState makes the state folder; a dry run gets an empty one in memory.
 func (m *machine) makeState(path string) (fsys.FS, error) {
 	if m.opt.DryRun {
 		return fsys.NewMem().FS(), nil
 	}
-	if len(m.protected) == 0 {
+	if m.inside == "" {
 		return fsys.OpenMake(path)
 	}
-	if err := state.Ensure(m.root, m.protected[0]); err != nil {
+	if err := state.Ensure(m.root, m.inside); err != nil {
 		return nil, err
 	}
 	return fsys.Open(path)
@@ -187,6 +251,16 @@ func (m *machine) recover() ([]Recovered, error) {
 	return out, err
 }
 
+// recoverFirst cleans up before anything else is decided.
+func (m *machine) recoverFirst() error {
+	if m.opt.DryRun {
+		return nil
+	}
+	defer m.opt.hold()()
+	_, err := m.recover()
+	return err
+}
+
 // Recover opens a machine and finishes or undoes what an interrupted run left.
 func Recover(_ context.Context, o Options) (done []Recovered, err error) {
 	m, err := openMachine(o)
@@ -203,6 +277,7 @@ func Recover(_ context.Context, o Options) (done []Recovered, err error) {
 		}
 		return done, err
 	}
+	defer o.hold()()
 	return m.recover()
 }
 

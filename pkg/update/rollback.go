@@ -42,7 +42,9 @@ type RollbackResult struct {
 	To          string `json:"to"`
 	// Modified are paths that something else had changed since, vis(3)-escaped.
 	Modified []string `json:"modified,omitempty"`
-	// Kept are the names under which what stood there was kept, vis(3)-escaped.
+	// HookFailed is what the post-rollback hook failed with; the old tree is back all the same.
+	HookFailed string `json:"hook_failed,omitempty"`
+	// Kept are what was left, and the names under which what stood there was kept, vis(3)-escaped.
 	Kept           []string `json:"kept,omitempty"`
 	VisibleSeconds float64  `json:"visible_seconds,omitempty"`
 }
@@ -54,10 +56,8 @@ func Rollback(ctx context.Context, o RollbackOptions) (results []RollbackResult,
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	if !o.DryRun {
-		if _, err := m.recover(); err != nil {
-			return nil, err
-		}
+	if err := m.recoverFirst(); err != nil {
+		return nil, err
 	}
 	todo, err := m.chooseRollback(o)
 	if err != nil {
@@ -67,8 +67,12 @@ func Rollback(ctx context.Context, o RollbackOptions) (results []RollbackResult,
 		r, err := m.rollback(ctx, t, o, i)
 		if err != nil {
 			begin := t.Find(journal.Begin)
-			return results, m.refuse(fmt.Errorf("rolling back patch %s: %w", begin.PatchID, err),
+			err = m.refuse(fmt.Errorf("rolling back patch %s: %w", begin.PatchID, err),
 				journal.AuditLine{Patch: begin.Patch, PatchID: begin.PatchID, To: begin.From})
+			if len(results) > 0 && !o.DryRun {
+				err = failure.Changed(err)
+			}
+			return results, err
 		}
 		results = append(results, *r)
 	}
@@ -105,7 +109,7 @@ func (m *machine) chooseRollback(o RollbackOptions) ([]*state.Transaction, error
 			return active[:i+1], nil
 		}
 	}
-	return nil, failure.WithHint(failure.Errorf(failure.Refused, "version %q is not kept", o.To), "relkit patch-rollback --list")
+	return nil, failure.WithHint(failure.Errorf(failure.Refused, "version %q is not kept", o.To), "relkit patch-rollback%s --list", m.opt.flags())
 }
 
 func (m *machine) rollback(ctx context.Context, t *state.Transaction, o RollbackOptions, before int) (*RollbackResult, error) {
@@ -125,14 +129,14 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 		r.Modified = append(r.Modified, manifest.Escape(mm.Path))
 	}
 	if len(rb.Modified) > 0 && (o.OnModified == "" || o.OnModified == transaction.OnModifiedAbort) {
-		return nil, modifiedError(rb.Modified)
+		return nil, modifiedError(rb.Modified, o)
 	}
 	if o.DryRun {
 		return r, nil
 	}
 	run := &runner{root: m.opt.Root, target: m.target, timeout: o.HookTimeout, output: o.Output}
 	run.environment(begin.PatchID, begin.To.Product, r.From, r.To)
-	if err := run.script(ctx, t.ID, hookPreRollback); err != nil {
+	if err := run.script(ctx, t, hookPreRollback); err != nil {
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -142,18 +146,23 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 	if o.OnModified != "" && o.OnModified != transaction.OnModifiedAbort {
 		record.Insecure = []string{"on-modified=" + string(o.OnModified)}
 	}
-	err = rb.Commit(o.OnModified, record, func() error {
-		r.VisibleSeconds = rb.Visible.Seconds()
-		return run.script(ctx, t.ID, hookPostRollback)
+	defer m.opt.hold()()
+	err = rb.Commit(o.OnModified, record, func() {
+		// The old tree is back whatever this hook says, and a signal does not
+		// change that: it runs to its end or its deadline.
+		if err := run.script(context.WithoutCancel(ctx), t, hookPostRollback); err != nil {
+			r.HookFailed = err.Error()
+		}
 	})
 	if err != nil {
 		return nil, err
 	}
+	r.VisibleSeconds = rb.Visible.Seconds()
 	r.Status, r.Kept = "rolled-back", rb.Kept()
 	return r, nil
 }
 
-func modifiedError(all []transaction.Mismatch) error {
+func modifiedError(all []transaction.Mismatch, o RollbackOptions) error {
 	text := "files were changed since the patch was applied"
 	for i, mm := range all {
 		if i == 20 {
@@ -163,5 +172,5 @@ func modifiedError(all []transaction.Mismatch) error {
 		text += fmt.Sprintf("\n  %s: %s", manifest.Escape(mm.Path), mm.Why)
 	}
 	return failure.WithHint(failure.Errorf(failure.Refused, "%s", text),
-		"relkit patch-rollback --on-modified replace keeps each as PATH.relkit-saved; --on-modified keep leaves them")
+		"relkit patch-rollback%s --on-modified replace", o.flags())
 }
