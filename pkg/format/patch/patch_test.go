@@ -463,7 +463,7 @@ func TestEntriesRefuse(t *testing.T) {
 		{"+#relkit hardlink=1", "-#relkit hardlink=1", `notes without`},
 		{"mode=0644", "mode=644", `canonical`},
 		{"-./usr/gone", "-.", `dir|never deleted|not after`},
-		{"+./etc/empty", "+./etc/empty type=link uid=0 gid=0 mode=0777 time=0.0 link=x\n+./etc/empty/x", `entry "etc/empty/x": "etc/empty" is no folder afterwards`},
+		{"+./etc/empty", "+./etc/empty type=link uid=0 gid=0 mode=0777 time=0.000000000 link=x\n+./etc/empty/x", `entry "etc/empty/x": "etc/empty" is no folder afterwards`},
 	} {
 		bad := strings.Replace(good, c.old, c.new, 1)
 		if bad == good {
