@@ -1,7 +1,9 @@
 package trust
 
 import (
+	"bytes"
 	"crypto/ed25519"
+	"crypto/rand"
 	"crypto/sha256"
 	"fmt"
 	"strings"
@@ -147,6 +149,84 @@ func TestCheckSignoffsRefuses(t *testing.T) {
 	_, err := CheckSignoffs(policy(t, "release qa", "release alice"), patchID, alice, now)
 	if hint := failure.Hint(err); hint != "relkit sign FILE --as qa --key KEY" {
 		t.Errorf("hint = %q", hint)
+	}
+}
+
+// certify makes who's key one with a certificate by ca, for the hour before now.
+func certify(t *testing.T, who, ca string, principals ...string) ssh.Signer {
+	t.Helper()
+	cert := &ssh.Certificate{Key: key(t, who).PublicKey(), CertType: ssh.UserCert, ValidPrincipals: principals, Serial: uint64(len(principals)),
+		ValidAfter: uint64(now.Add(-2 * time.Hour).Unix()), ValidBefore: uint64(now.Add(-30 * time.Minute).Unix())}
+	if err := cert.SignCert(rand.Reader, key(t, ca)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := ssh.NewCertSigner(cert, key(t, who))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// certSignoff is a sign-off an hour before now by such a key.
+func certSignoff(t *testing.T, s ssh.Signer, role string, at time.Time) signature.SignedDoc {
+	t.Helper()
+	doc := signoff(t, "nobody", role, func(s *signature.Signoff) { s.Time = at })
+	sig, err := signature.Sign(s, signature.NamespaceSignoff, bytes.NewReader(doc.Doc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc.Sig = sig
+	return doc
+}
+
+// TestCertificates: a certificate counts for the roles that it and its
+// authority's line name, if it was valid when it signed; all certificates of one
+// key are one key.
+func TestCertificates(t *testing.T) {
+	then := now.Add(-time.Hour)
+	dora := certify(t, "dora", "ca", "qa", "release")
+	for name, c := range map[string]struct {
+		policy   Policy
+		signoffs []signature.SignedDoc
+		want     string // in the error; "" for none
+	}{
+		"expired since":     {policy(t, "qa", "qa cert-authority ca"), []signature.SignedDoc{certSignoff(t, dora, "qa", then)}, ""},
+		"signed too late":   {policy(t, "qa", "qa cert-authority ca"), []signature.SignedDoc{certSignoff(t, dora, "qa", now)}, "does not count: its certificate was valid only until 2026-11-22T11:30:00Z"},
+		"signed too early":  {policy(t, "qa", "qa cert-authority ca"), []signature.SignedDoc{certSignoff(t, dora, "qa", now.Add(-3*time.Hour))}, "valid only from 2026-11-22T10:00:00Z"},
+		"not on the line":   {policy(t, "release", "qa cert-authority ca"), []signature.SignedDoc{certSignoff(t, dora, "release", then)}, `is listed as "qa" (allowed_signers line 1)`},
+		"not certified":     {policy(t, "ops", "ops,qa cert-authority ca"), []signature.SignedDoc{certSignoff(t, dora, "ops", then)}, `is listed as "qa" (allowed_signers line 1)`},
+		"certified as none": {policy(t, "ops", "ops cert-authority ca"), []signature.SignedDoc{certSignoff(t, dora, "ops", then)}, `is certified as none of "ops" (allowed_signers line 1)`},
+		"other authority":   {policy(t, "qa", "qa cert-authority alice"), []signature.SignedDoc{certSignoff(t, dora, "qa", then)}, "is not in allowed_signers"},
+		"authority ended":   {policy(t, "qa", `qa cert-authority,valid-before="20261122115959Z" ca`), []signature.SignedDoc{certSignoff(t, dora, "qa", then)}, "does not count: it was valid only until"},
+		"two people":        {policy(t, "qa release", "qa,release cert-authority ca"), []signature.SignedDoc{certSignoff(t, dora, "qa", then), certSignoff(t, certify(t, "emil", "ca", "release"), "release", then)}, ""},
+		"two certificates of one key": {policy(t, "qa release", "qa,release cert-authority ca"),
+			[]signature.SignedDoc{certSignoff(t, certify(t, "dora", "ca", "qa"), "qa", then), certSignoff(t, dora, "release", then)}, "need 2 different keys"},
+		"a key with and without": {policy(t, "qa release", "qa cert-authority ca", "release dora"),
+			[]signature.SignedDoc{certSignoff(t, dora, "qa", then), certSignoff(t, key(t, "dora"), "release", then)}, "need 2 different keys"},
+	} {
+		accepted, err := CheckSignoffs(c.policy, patchID, c.signoffs, now)
+		switch {
+		case c.want == "" && (err != nil || len(accepted) != len(c.policy.Require)):
+			t.Errorf("%s: CheckSignoffs = %v, %v", name, accepted, err)
+		case c.want != "" && (failure.Of(err) != failure.Untrusted || !strings.Contains(fmt.Sprint(err), c.want)):
+			t.Errorf("%s: CheckSignoffs = %v, %v, want %q", name, accepted, err, c.want)
+		}
+	}
+	doc := []byte("status\n")
+	sig, err := signature.Sign(dora, signature.NamespaceChannel, bytes.NewReader(doc))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sigs := []signature.SignedDoc{{Name: "status.json.sig", Sig: sig}}
+	p := policy(t, "qa", "qa cert-authority ca")
+	if _, err := CheckDocument(p, signature.NamespaceChannel, doc, sigs, then); err != nil {
+		t.Errorf("CheckDocument while the certificate is valid: %v", err)
+	}
+	if _, err := CheckDocument(p, signature.NamespaceChannel, doc, sigs, now); err == nil || !strings.Contains(err.Error(), "its certificate was valid only until") {
+		t.Errorf("CheckDocument after that: %v", err)
+	}
+	if _, err := CheckDocument(policy(t, "ops", "ops cert-authority ca"), signature.NamespaceChannel, doc, sigs, then); err == nil || !strings.Contains(err.Error(), "certified as none") {
+		t.Errorf("CheckDocument for another role: %v", err)
 	}
 }
 

@@ -72,6 +72,17 @@ func (g *generator) directed() []*trial {
 		change(&other)
 		add("outer field", "release "+keyLine(ed)+"\n", armor70(ssh.Marshal(other)))
 	}
+	for _, change := range []func(*wireSignature){func(w *wireSignature) { w.Hash += "\x00" }, func(w *wireSignature) { w.Namespace += "\x00" },
+		func(w *wireSignature) {
+			w.PublicKey = strings.Replace(w.PublicKey, "\x0bssh-ed25519", "\x0cssh-ed25519\x00", 1)
+		}} {
+		other := w
+		change(&other)
+		add("zero byte", "release "+keyLine(ed)+"\n", armor70(ssh.Marshal(other)))
+	}
+	add("zero byte", "release "+keyLine(ed)+"\n", inner(ed, func(s *ssh.Signature) { s.Format += "\x00" }))
+	add("zero byte", "release "+keyLine(rsa)+"\n", inner(rsa, func(s *ssh.Signature) { s.Format += "\x00" }))
+	add("spare bits", "release "+spareBits(keyLine(ec))+"\n", armor(ec))
 	whole := armor(ed)
 	for _, sig := range []string{whole + "x", whole + whole, strings.Replace(whole, "U1NIU0lH", "U1NI U0lH", 1), strings.ReplaceAll(whole, "\n", "\r\n"), strings.TrimSuffix(whole, "\n"), "x" + whole} {
 		add("armor", "release "+keyLine(ed)+"\n", sig)
@@ -94,6 +105,15 @@ func directedLines(key string) []string {
 		"release " + kind + " " + encoded[:20] + "\v" + encoded[20:], "release " + key + " \x00", "release " + key + "\r", "release\r" + key, "release\t" + kind + "\t\t" + encoded + "\tx",
 		strings.Repeat("#", 3000), "release " + strings.ToUpper(kind) + " " + encoded, "release " + key[:len(key)-1] + "/", "release\v" + key,
 	}
+}
+
+// spareBits sets one of the bits of a key's base64 that mean nothing.
+func spareBits(key string) string {
+	text := strings.TrimRight(key, "=")
+	if text == key {
+		panic("this key has no spare bits")
+	}
+	return text[:len(text)-1] + string(text[len(text)-1]+1) + key[len(text):]
 }
 
 // order is the order of Ed25519's group (RFC 8032, 5.1), little end first.

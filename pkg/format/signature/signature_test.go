@@ -214,6 +214,30 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
+// FuzzWire is FuzzVerify under the base64: what is read has one form, the bytes
+// it was read from.
+func FuzzWire(f *testing.F) {
+	s := newSigner(f, "ed25519")
+	for _, signer := range []ssh.Signer{s, newSigner(f, "ecdsa"), newSigner(f, "rsa"), newAuthenticator(f, ssh.KeyAlgoSKECDSA256, userPresent), certified(f, s, s, nil)} {
+		block, _ := pem.Decode(mustSign(f, signer, NamespaceSignoff, "hello"))
+		f.Add(block.Bytes)
+	}
+	f.Fuzz(func(t *testing.T, blob []byte) {
+		armored := []byte(armor70(blob))
+		parsed, err := parse(armored)
+		if err != nil {
+			return
+		}
+		if !bytes.Equal(parsed.Marshal(), blob) {
+			t.Fatalf("%x is written again as %x", blob, parsed.Marshal())
+		}
+		key, err := Verify(strings.NewReader("hello"), armored, parsed.Namespace)
+		if err == nil && (CheckKey(key) != nil || key.Verify(nil, parsed.Signature) == nil) {
+			t.Errorf("%x verifies, by key %v", blob, key)
+		}
+	})
+}
+
 // FuzzPublicKey: what is read and written out plainly is read the same.
 func FuzzPublicKey(f *testing.F) {
 	s := newSigner(f, "ed25519")

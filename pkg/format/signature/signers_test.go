@@ -56,38 +56,78 @@ func TestParseAllowedSignersRefuses(t *testing.T) {
 	key := keyLine(s)
 	_, b64, _ := strings.Cut(key, " ")
 	for text, want := range map[string]string{
-		"* " + key:                               `line 1: principal "*": patterns are not accepted`,
-		"ok " + key + "\n*@x.org " + key:         `line 2: principal "*@x.org"`,
-		"a,!b " + key:                            `principal "!b"`,
-		"a,,b " + key:                            "an empty name",
-		`"a,b ` + key:                            "no closing quote",
-		`"a"x ` + key:                            "no blank after",
-		`a"b" ` + key:                            "quote in the middle",
-		"a":                                      "no key",
-		"a cert-authority":                       "no key",
-		"a ssh-ed25519":                          "key of type",
-		"a ssh-ed25519 !!!":                      "illegal base64",
-		"a ssh-rsa " + b64:                       `says it is "ssh-ed25519"`,
-		`a colour="red" ` + key:                  "unknown option",
-		`a namespaces ` + key:                    "unknown option",
-		`a namespaces="" ` + key:                 "unknown option",
-		`a namespaces=x ` + key:                  "needs double quotes",
-		`a namespaces="x ` + key:                 "no closing quote",
-		`a cert-authority="x" ` + key:            "unknown option",
-		`a namespaces="x",namespaces="y" ` + key: "stands twice",
-		`a namespaces="x"cert-authority ` + key:  "want a comma",
-		`a namespaces="x", ` + key:               "want a comma and another option",
-		`a valid-after="2026" ` + key:            "bad time",
-		`a valid-after="20261301" ` + key:        "bad time",
-		`a valid-after="+0260101" ` + key:        "bad time",
-		`a valid-after="20260102",valid-before="20260101" ` + key:                         "not after",
-		"a " + strings.Repeat("x", 10) + " " + key:                                        "unknown option",
-		strings.Repeat("#\n", MaxAllowedSigners):                                          "at most",
-		"a ssh-dss AAAAB3NzaC1kc3MAAAAA":                                                  "key of type",
+		"* " + key:                            `line 1: principal "*": patterns are not accepted`,
+		"ok " + key + "\n*@x.org " + key:      `line 2: principal "*@x.org"`,
+		"a,!b " + key:                         `principal "!b"`,
+		"a,,b " + key:                         "an empty name",
+		"\ra " + key:                          "a control character",
+		"a\x7f " + key:                        "a control character",
+		"a " + key + " x\x00":                 "line 1: a NUL byte",
+		strings.Repeat("a", 1023) + " " + key: "at most 1022",
+		`a namespaces="x,!` + strings.Repeat("a", 1023) + `" ` + key: "at most 1022",
+		"a " + keyLine(certified(t, s, s, nil)):                      "key is a certificate",
+		"a " + spareBits(keyLine(newSigner(t, "ecdsa"))):             "illegal base64",
+		`a valid-after="20260231" ` + key:                            "bad time",
+		`a valid-after="Z" ` + key:                                   "bad time",
+		`a valid-after="20260101UTCZ" ` + key:                        "bad time",
+		`a valid-after="19700101Z" ` + key:                           "bad time",
+		`"a,b ` + key:                                                "no closing quote",
+		`"a"x ` + key:                                                "no blank after",
+		`a"b" ` + key:                                                "quote in the middle",
+		"a":                                                          "no key",
+		"a cert-authority":                                           "no key",
+		"a ssh-ed25519":                                              "key of type",
+		"a ssh-ed25519 !!!":                                          "illegal base64",
+		"a ssh-rsa " + b64:                                           `says it is "ssh-ed25519"`,
+		`a colour="red" ` + key:                                      "unknown option",
+		`a namespaces ` + key:                                        "unknown option",
+		`a namespaces="" ` + key:                                     "unknown option",
+		`a namespaces=x ` + key:                                      "needs double quotes",
+		`a namespaces="x ` + key:                                     "no closing quote",
+		`a cert-authority="x" ` + key:                                "unknown option",
+		`a namespaces="x",namespaces="y" ` + key:                     "stands twice",
+		`a namespaces="x"cert-authority ` + key:                      "want a comma",
+		`a namespaces="x", ` + key:                                   "want a comma and another option",
+		`a valid-after="2026" ` + key:                                "bad time",
+		`a valid-after="20261301" ` + key:                            "bad time",
+		`a valid-after="+0260101" ` + key:                            "bad time",
+		`a valid-after="20260102",valid-before="20260101" ` + key:    "not after",
+		"a " + strings.Repeat("x", 10) + " " + key:                   "unknown option",
+		strings.Repeat("#\n", MaxAllowedSigners):                     "at most",
+		"a ssh-dss AAAAB3NzaC1kc3MAAAAA":                             "key of type",
 		"a " + strings.Replace(key, "ssh-ed25519", "ssh-ed25519-cert-v01@openssh.com", 1): "says it is",
 	} {
 		if _, err := ParseAllowedSigners([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("ParseAllowedSigners(%.60q) = %v, want an error with %q", text, err, want)
+		}
+	}
+}
+
+// TestParseTime: local times are those of clocks that know no summer time, as
+// ssh-keygen has them (TestDifferential asks it).
+func TestParseTime(t *testing.T) {
+	local := time.Local
+	t.Cleanup(func() { time.Local = local })
+	for _, c := range []struct{ zone, text, want string }{
+		{"UTC", "20260714", "2026-07-14T00:00:00Z"},
+		{"Europe/Berlin", "202607141200Z", "2026-07-14T12:00:00Z"},
+		{"Europe/Berlin", "202607141200utc", "2026-07-14T12:00:00Z"},
+		{"Europe/Berlin", "20260714120001", "2026-07-14T11:00:01Z"},
+		{"Europe/Berlin", "20261122", "2026-11-21T23:00:00Z"},
+		{"Europe/Berlin", "202603290230", "2026-03-29T01:30:00Z"}, // no clock shows this
+		{"Europe/Berlin", "202610250230", "2026-10-25T01:30:00Z"}, // clocks show this twice
+		{"Australia/Sydney", "20260101", "2025-12-31T14:00:00Z"},
+		{"America/New_York", "20260714", "2026-07-14T05:00:00Z"},
+		{"Asia/Kolkata", "20260714", "2026-07-13T18:30:00Z"},
+	} {
+		location, err := time.LoadLocation(c.zone)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Local = location
+		got, err := parseTime(c.text)
+		if err != nil || got.UTC().Format(time.RFC3339) != c.want {
+			t.Errorf("%s in %s: %s, %v, want %s", c.text, c.zone, got.UTC(), err, c.want)
 		}
 	}
 }
