@@ -191,3 +191,68 @@ func TestEnsure(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// The version follows the order in which things were done, whatever is missing
+// of the audit log and whichever transaction is older.
+func TestVersionFollowsTheOrderOfRecords(t *testing.T) {
+	s := New(fsys.NewMem().FS())
+	first := applied(t, s)
+	v3 := journal.Version{Product: "fw", Version: "3"}
+	second, err := s.Begin(journal.Record{Time: at(1), From: &v2, To: &v3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range []journal.Event{journal.Staged, journal.Committing, journal.Committed, journal.Applied, journal.Rollback, journal.RolledBack} {
+		if err := s.Append(second, journal.Record{Event: e, Time: at(1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, e := range []journal.Event{journal.Rollback, journal.RolledBack} {
+		if err := s.Append(first, journal.Record{Event: e, Time: at(1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Nothing was settled on the way, as when that disk was full.
+	if err := New(s.FS()).Settle(); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := s.Version(); err != nil || v != v1 {
+		t.Fatalf("%v, %v", v, err)
+	}
+	lines, _, err := s.Verify()
+	if err != nil || len(lines) != 14 || lines[13].Transaction != "000001" || lines[13].Event != journal.RolledBack {
+		t.Fatalf("%d lines, %v", len(lines), err)
+	}
+}
+
+// A record that the audit log tells of was whole: damage to it is no torn tail.
+func TestDamagedRecord(t *testing.T) {
+	s := New(fsys.NewMem().FS())
+	tx := applied(t, s)
+	name := tx.dir() + "/journal"
+	b, err := fsys.ReadFile(s.FS(), name, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := append([]byte{}, b...)
+	damaged[len(damaged)-5] ^= 1
+	if err := fsys.WriteFile(s.FS(), name, damaged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.Transactions()
+	if err != nil || all[0].Status() != journal.Committed {
+		t.Fatalf("nothing tells of the record yet: %v", err)
+	}
+	if err := fsys.WriteFile(s.FS(), name, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Settle(); err != nil {
+		t.Fatal(err)
+	}
+	if err := fsys.WriteFile(s.FS(), name, damaged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Transactions(); err == nil || !strings.Contains(err.Error(), "damaged") {
+		t.Fatalf("got %v", err)
+	}
+}

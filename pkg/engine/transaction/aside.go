@@ -3,11 +3,11 @@ package transaction
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/manifest"
+	"github.com/relkit/relkit/pkg/sys/fsys"
 )
 
 // What somebody else has put where the old side belongs is never lost on the
@@ -65,38 +65,79 @@ func (x *Tx) savedName(path string) (string, error) {
 // known are the paths that the patch made: a power cut may leave some of them in
 // a folder that never got to its place, and they are nobody else's.
 func (x *Tx) saveDisplaced(i int, known map[string]bool) error {
-	step, slot := &x.plan.Steps[i], x.slot(i)
+	step := &x.plan.Steps[i]
 	if step.Do == journal.Take {
 		return nil
 	}
-	if step.Do == journal.Swap && !x.plan.Tops[step.Top].Exchange && !isDir(step.Old) {
-		slot += undoSuffix
-	}
-	info, inSlot, err := present(x.Root, slot)
-	if err != nil || !inSlot {
-		return err
-	}
-	e := step.New
-	if info.Ino == step.NewInode && info.Kind == e.Kind {
-		switch info.Kind {
-		case manifest.File:
-			if info.Size == e.Size && info.ModTime == e.ModTime {
-				return nil
-			}
-		case manifest.Dir:
-			names, err := x.Root.ReadDir(slot)
-			if err != nil || !slices.ContainsFunc(names, func(n string) bool { return !known[join(e.Path, n)] }) {
-				return err
-			}
-		default:
-			return nil // a link, pipe or device has no content to change
+	for _, slot := range []string{x.slot(i), x.slot(i) + undoSuffix} {
+		info, inSlot, err := present(x.Root, slot)
+		if err != nil {
+			return err
+		}
+		if !inSlot {
+			continue
+		}
+		ours, err := x.isOurs(slot, info, step, known)
+		if err != nil {
+			return err
+		}
+		if ours {
+			continue
+		}
+		name, err := x.savedName(step.Path())
+		if err != nil {
+			return err
+		}
+		if err := x.moveAside(step.Top, slot, name); err != nil {
+			return err
 		}
 	}
-	name, err := x.savedName(step.Path())
-	if err != nil {
-		return err
+	return nil
+}
+
+// isOurs tells whether what lies in a slot is what the patch had put in place:
+// the old side, or the new one unchanged and without anything of others in it.
+func (x *Tx) isOurs(slot string, info fsys.Info, step *journal.Step, known map[string]bool) (bool, error) {
+	e := step.New
+	if step.Old != nil && info.Ino == step.OldInode && info.Kind == step.Old.Kind {
+		return true, nil
 	}
-	return x.moveAside(step.Top, slot, name)
+	switch {
+	case info.Kind != e.Kind:
+		return false, nil
+	case info.Kind == manifest.Dir:
+		strange, err := x.holdsStranger(slot, e.Path, known)
+		return !strange, err
+	case info.Ino != step.NewInode:
+		return x.looksLike(slot, info, e)
+	}
+	// A link, pipe or device has no content to change.
+	return info.Kind != manifest.File || info.Size == e.Size && info.ModTime == e.ModTime, nil
+}
+
+// holdsStranger tells whether a folder that stood at path holds, at any depth,
+// what the patch did not make.
+func (x *Tx) holdsStranger(dir, path string, known map[string]bool) (bool, error) {
+	names, err := x.Root.ReadDir(dir)
+	if err != nil {
+		return false, err
+	}
+	for _, name := range names {
+		if !known[join(path, name)] {
+			return true, nil
+		}
+		info, err := x.Root.Lstat(join(dir, name))
+		if err != nil {
+			return false, err
+		}
+		if info.Kind != manifest.Dir {
+			continue
+		}
+		if strange, err := x.holdsStranger(join(dir, name), join(path, name), known); err != nil || strange {
+			return strange, err
+		}
+	}
+	return false, nil
 }
 
 func isSlotPath(path string) bool {
