@@ -8,6 +8,7 @@ import (
 
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/format/strict"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 )
 
@@ -37,7 +38,7 @@ func (s *State) Version() (journal.Version, error) {
 		return journal.Version{}, fmt.Errorf("reading version.json: %w", err)
 	}
 	var d versionDoc
-	if err := journal.Strict(b, &d); err != nil {
+	if err := strict.Decode(b, maxVersion, &d); err != nil {
 		return journal.Version{}, fmt.Errorf("reading version.json: %w", err)
 	}
 	if d.Schema != VersionSchema {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/relkit/relkit/pkg/format/digest"
+	"github.com/relkit/relkit/pkg/format/strict"
 )
 
 // AuditSchema is the schema field of every audit line.
@@ -86,7 +87,7 @@ func ParseAudit(b []byte) (lines []AuditLine, head Head, whole int, err error) {
 		}
 		text := rest[:end]
 		var l AuditLine
-		if err := Strict(text, &l); err != nil {
+		if err := strict.Decode(text, MaxLine, &l); err != nil {
 			return lines, head, whole, fmt.Errorf("line %d: %w", n, err)
 		}
 		switch {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/relkit/relkit/pkg/format/manifest"
+	"github.com/relkit/relkit/pkg/format/strict"
 )
 
 // PlanSchema is the schema field of a plan's first line.
@@ -93,7 +94,7 @@ func EncodePlan(p *Plan) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	head := planHead{Schema: PlanSchema, Steps: len(p.Steps)}
+	head := planHead{Schema: PlanSchema, Tops: []planHeadTop{}, Steps: len(p.Steps)}
 	for _, t := range p.Tops {
 		head.Tops = append(head.Tops, planHeadTop{Path: manifest.Escape(t.Path), Exchange: t.Exchange})
 	}
@@ -127,7 +128,7 @@ func ParsePlan(b []byte) (*Plan, error) {
 		return nil, fmt.Errorf("line 1: no head")
 	}
 	var head planHead
-	if err := Strict(text, &head); err != nil {
+	if err := strict.Decode(text, MaxLine, &head); err != nil {
 		return nil, fmt.Errorf("line 1: %w", err)
 	}
 	if head.Schema != PlanSchema {
@@ -159,7 +160,7 @@ func ParsePlan(b []byte) (*Plan, error) {
 
 func parseStep(text []byte, tops int) (*Step, error) {
 	var l stepLine
-	if err := Strict(text, &l); err != nil {
+	if err := strict.Decode(text, MaxLine, &l); err != nil {
 		return nil, err
 	}
 	s := &Step{

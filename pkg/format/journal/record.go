@@ -15,10 +15,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/relkit/relkit/pkg/format/digest"
+	"github.com/relkit/relkit/pkg/format/strict"
 )
 
 // Event is what a record says has happened, or is about to.
@@ -181,21 +181,8 @@ func parseLine(line []byte) (*Record, error) {
 		return nil, fmt.Errorf("checksum does not match")
 	}
 	r := new(Record)
-	if err := Strict(text, r); err != nil {
+	if err := strict.Decode(text, MaxLine, r); err != nil {
 		return nil, err
 	}
 	return r, nil
-}
-
-// Strict decodes one JSON document into v; unknown fields and trailing data are errors.
-func Strict(text []byte, v any) error {
-	dec := json.NewDecoder(bytes.NewReader(text))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return fmt.Errorf("offset %d: %w", dec.InputOffset(), err)
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return fmt.Errorf("offset %d: data after the document", dec.InputOffset())
-	}
-	return nil
 }
