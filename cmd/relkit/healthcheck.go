@@ -15,6 +15,7 @@ import (
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/record"
 	"github.com/relkit/relkit/pkg/health"
+	"github.com/relkit/relkit/pkg/ui"
 )
 
 // healthConfig is read where it is there and --config is not given.
@@ -26,7 +27,7 @@ func healthcheckCommand(e *env) *cli.Command {
 		Category: groupHealth,
 		Usage:    "look at this machine and print one report",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "format", Usage: "print the report as `FORMAT`: json, text, prometheus, openmetrics or nagios", Value: "json"},
+			&cli.StringFlag{Name: "format", Usage: "print the report as `FORMAT`: json, ndjson, text, prometheus, openmetrics or nagios", Value: "json"},
 			outputFlag("write the report to `FILE`"),
 			&cli.StringSliceFlag{Name: "only", Usage: "make these checks alone: `NAME,…` of " + strings.Join(health.Names(), ", ")},
 			&cli.StringSliceFlag{Name: "skip", Usage: "do not make these checks: `NAME,…`"},
@@ -46,14 +47,14 @@ func healthcheckCommand(e *env) *cli.Command {
 			}
 			render := healthFormats[c.String("format")]
 			if render == nil || e.JSON && c.String("format") != "json" {
-				return failure.Errorf(failure.Usage, "reading --format: got %q, want json, text, prometheus, openmetrics or nagios, and json with --json", c.String("format"))
+				return failure.Errorf(failure.Usage, "reading --format: got %q, want json, ndjson, text, prometheus, openmetrics or nagios, and json with --json", c.String("format"))
 			}
 			h, err := e.makeHealth(c)
 			if err == nil {
 				err = e.printHealth(h, c.String("output"), render)
 			}
-			if c.String("format") == "nagios" {
-				return e.nagiosOutcome(h, err)
+			if err == nil && c.String("format") == "nagios" {
+				return nagiosOutcome(h)
 			}
 			if err == nil && c.Bool("exit-code") && h.Status == record.HealthCrit {
 				return failure.Errorf(failure.No, "%d of %d checks found a fault", h.Counts.Crit, len(h.Checks))
@@ -67,6 +68,7 @@ func healthcheckCommand(e *env) *cli.Command {
 var healthFormats = map[string]func(*record.Health) ([]byte, error){
 	// One line, so that reports laid end to end are JSON Lines.
 	"json":        (*record.Health).Encode,
+	"ndjson":      (*record.Health).EncodeLines,
 	"text":        func(h *record.Health) ([]byte, error) { return joinLines(health.Text(h)), nil },
 	"nagios":      func(h *record.Health) ([]byte, error) { return joinLines(health.Nagios(h)), nil },
 	"prometheus":  func(h *record.Health) ([]byte, error) { return health.Metrics(h, health.Prometheus), nil },
@@ -75,20 +77,47 @@ var healthFormats = map[string]func(*record.Health) ([]byte, error){
 
 func joinLines(lines []string) []byte { return []byte(strings.Join(lines, "\n") + "\n") }
 
-// nagiosOutcome is the outcome of a monitoring plug-in, which leaves the table of
-// relkit's exit statuses: 0 ok, 1 warning, 2 critical, 3 unknown, and that is
-// what a plug-in that failed is.
-func (e *env) nagiosOutcome(h *record.Health, err error) error {
-	if err != nil {
-		if err := e.line("RELKIT UNKNOWN - " + strings.ReplaceAll(err.Error(), "|", "/")); err != nil {
-			return err
-		}
-		return failure.As(failure.Kind(health.NagiosExit(record.HealthUnknown)), err)
-	}
+// nagiosStatus is a report's status as that of a monitoring plug-in, which leaves
+// the table of relkit's exit statuses: 0 ok, 1 warning, 2 critical, 3 unknown.
+type nagiosStatus struct{ error }
+
+func nagiosOutcome(h *record.Health) error {
 	if code := health.NagiosExit(h.Status); code != 0 {
-		return failure.Errorf(failure.Kind(code), "the status is %s", h.Status)
+		return nagiosStatus{failure.Errorf(failure.Kind(code), "the status is %s", h.Status)}
 	}
 	return nil
+}
+
+func (s nagiosStatus) Unwrap() error { return s.error }
+
+// nagiosFailure makes of any other error what a monitoring system shows of a
+// plug-in that failed: a line on standard output, and the status of unknown.
+func (e *env) nagiosFailure(err error) error {
+	if err == nil || errors.As(err, new(nagiosStatus)) {
+		return err
+	}
+	text := strings.NewReplacer("|", "/", "\n", "; ").Replace(err.Error())
+	if err := e.line("RELKIT UNKNOWN - " + ui.Visible(text)); err != nil {
+		return err
+	}
+	return failure.As(failure.Kind(health.NagiosExit(record.HealthUnknown)), err)
+}
+
+// asksNagios tells whether a command line, which may be one that cannot be
+// parsed, is that of a monitoring plug-in.
+func (e *env) asksNagios(args []string) bool {
+	format := e.Getenv(envName("healthcheck", "format"))
+	for i, a := range args {
+		if a == "--" {
+			break
+		}
+		if v, ok := strings.CutPrefix(a, "--format="); ok {
+			format = v
+		} else if a == "--format" && i+1 < len(args) {
+			format = args[i+1]
+		}
+	}
+	return format == "nagios"
 }
 
 // makeHealth reads the flags and makes the report they ask for.

@@ -17,6 +17,9 @@ func run(ctx context.Context, e *env, args []string) int {
 	ctx, stop := e.watchSignals(ctx)
 	defer stop()
 	cmd, err := e.dispatch(ctx, args)
+	if cmd == "healthcheck" && e.asksNagios(args[2:]) {
+		err = e.nagiosFailure(err)
+	}
 	return e.finish(ctx, cmd, err)
 }
 

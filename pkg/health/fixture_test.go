@@ -42,6 +42,8 @@ type fixture struct {
 	sys     *System
 	opt     Options
 	state   *fsys.Mem
+	// working says that a relkit is at work on the machine.
+	working bool
 	// hang is closed at the end of the test, so that no goroutine outlives it.
 	hang chan struct{}
 }
@@ -93,6 +95,7 @@ func newFixture(t *testing.T) *fixture {
 	f.sys = &System{
 		Tree: fstest.MapFS{}, Path: "/", Kernel: fstest.MapFS{},
 		OpenState:    func() (fsys.FS, error) { return f.state.FS(), nil },
+		Working:      func() (bool, error) { return f.working, nil },
 		WriteState:   func(name string, data []byte) error { return fsys.WriteFile(f.state.FS(), name, data, 0o600) },
 		Statfs:       func(string) (Space, error) { return Space{}, syscall.ENOENT },
 		Now:          func() time.Time { return fixtureTime },

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"github.com/relkit/relkit/pkg/engine/state"
@@ -12,13 +13,8 @@ import (
 	"github.com/relkit/relkit/pkg/format/record"
 )
 
-const (
-	// interruptedAfter is how long a commit or its undoing may go on before it
-	// counts as cut off: they are renames, done in seconds.
-	interruptedAfter = 10 * time.Minute
-	// unconfirmedAfter is how long a committed change may wait for its checks.
-	unconfirmedAfter = 24 * time.Hour
-)
+// longAfter is how long a change may be under way before somebody should look.
+const longAfter = time.Hour
 
 // collectPatches says what is installed: version.json, the journals and the
 // audit log of the state folder.
@@ -38,9 +34,9 @@ func collectPatches(_ context.Context, in *input) (*output, error) {
 	default:
 		defer dir.Close()
 		s := state.New(dir)
+		ended := j.transactions(s, in, out)
 		j.version(s, out)
-		j.transactions(s, in.now, out)
-		j.audit(s, out)
+		j.audit(s, ended, out)
 	}
 	j.end()
 	out.checks = []record.HealthCheck{c}
@@ -77,13 +73,14 @@ func (j *judgement) version(s *state.State, out *output) {
 	}
 }
 
-// transactions fills in the patches that stand, and judges the one that has not ended.
-func (j *judgement) transactions(s *state.State, now time.Time, out *output) {
-	all, err := s.Transactions()
+// transactions fills in the patches that stand, and judges the one that has not
+// ended. It tells whether any has.
+func (j *judgement) transactions(s *state.State, in *input, out *output) (ended bool) {
+	all, working, err := readTransactions(s, in.sys)
 	if err != nil {
 		out.fault("patches", "release.patches", err)
 		j.found(record.HealthUnknown, clean(err.Error()))
-		return
+		return false
 	}
 	for _, t := range all {
 		begin, applied := t.Find(journal.Begin), t.Find(journal.Applied)
@@ -95,39 +92,97 @@ func (j *judgement) transactions(s *state.State, now time.Time, out *output) {
 				ID: clean(begin.PatchID), Digest: begin.Patch.String(), Applied: applied.Time.UTC().Truncate(time.Second),
 			})
 		}
-		if !t.Closed() {
-			out.release.Transaction = &record.HealthTransaction{ID: t.ID, State: string(t.Status()), Patch: clean(begin.PatchID)}
-			j.unfinished(t, now)
+		if t.Closed() {
+			ended = true
+			continue
 		}
+		out.release.Transaction = &record.HealthTransaction{ID: t.ID, State: string(t.Status()), Patch: clean(begin.PatchID)}
+		j.unfinished(t, working, in.now)
 	}
 	j.check.Values["patches"] = len(out.release.Patches)
+	return ended
+}
+
+// work tells whether a relkit works on the machine.
+type work struct {
+	held bool
+	err  error // why that cannot be told
+}
+
+// readTransactions reads the journals and, where a transaction has not ended,
+// whether somebody is at it. A relkit holds the lock for as long as its
+// transaction is open, so one that reads the same before and after the lock was
+// found free was cut off; one that does not has gone on meanwhile.
+func readTransactions(s *state.State, sys *System) ([]*state.Transaction, work, error) {
+	all, err := s.Transactions()
+	open := openTransaction(all)
+	if err != nil || open == nil {
+		return all, work{}, err
+	}
+	var w work
+	if w.held, w.err = sys.Working(); w.held || w.err != nil {
+		return all, w, nil
+	}
+	all, err = s.Transactions()
+	now := openTransaction(all)
+	w.held = now != nil && (now.ID != open.ID || len(now.Records) != len(open.Records))
+	return all, w, err
+}
+
+// openTransaction is the transaction that has not ended, nil for none.
+func openTransaction(all []*state.Transaction) *state.Transaction {
+	for _, t := range slices.Backward(all) {
+		if len(t.Records) > 0 && !t.Closed() {
+			return t
+		}
+	}
+	return nil
 }
 
 // unfinished judges a transaction that has not ended.
-func (j *judgement) unfinished(t *state.Transaction, now time.Time) {
-	age := now.Sub(t.Records[len(t.Records)-1].Time)
+func (j *judgement) unfinished(t *state.Transaction, w work, now time.Time) {
+	last := t.Records[len(t.Records)-1].Time
+	age := now.Sub(last)
 	j.check.Values["transaction_age_seconds"] = round(max(age, 0).Seconds())
-	switch t.Status() {
-	case journal.Committing, journal.Undoing, journal.Rollback:
-		if age > interruptedAfter {
-			j.found(record.HealthCrit, fmt.Sprintf("transaction %s stopped while %q: run relkit patch-apply --recover", t.ID, t.Status()))
-		}
-	case journal.Committed:
-		if age > unconfirmedAfter {
-			j.found(record.HealthWarn, fmt.Sprintf("transaction %s has been waiting for its checks or --confirm since %s", t.ID,
-				t.Records[len(t.Records)-1].Time.UTC().Format(time.RFC3339)))
-		}
+	what := fmt.Sprintf("transaction %s, %s", t.ID, t.Status())
+	switch {
+	case w.err != nil:
+		j.found(record.HealthUnknown, fmt.Sprintf("a change to the machine is under way or was cut off (%s): %s", what, clean(w.err.Error())))
+	case w.held && age > longAfter:
+		j.found(record.HealthWarn, fmt.Sprintf("a change to the machine has been under way since %s (%s)", last.UTC().Format(time.RFC3339), what))
+	case w.held:
+		j.found(record.HealthOK, fmt.Sprintf("a change to the machine is under way (%s)", what))
+	default:
+		j.found(cutOff(t.Status()), fmt.Sprintf("a change to the machine was cut off (%s): run relkit patch-apply --recover", what))
 	}
 }
 
-// audit fills in where the audit log stands; one that does not hold together
-// was changed by something else than relkit.
-func (j *judgement) audit(s *state.State, out *output) {
+// cutOff is how bad it is that a transaction stopped there: after some events the
+// tree is whole, and only what it left behind is still to be removed.
+func cutOff(e journal.Event) record.HealthStatus {
+	switch e {
+	case journal.Aborted, journal.Undone, journal.RolledBack, journal.Freeing:
+		return record.HealthWarn
+	}
+	return record.HealthCrit
+}
+
+// audit fills in where the audit log stands; one that does not hold together, or
+// is missing although transactions have ended, was changed by something else
+// than relkit.
+func (j *judgement) audit(s *state.State, ended bool, out *output) {
 	_, head, err := s.Verify()
-	if err != nil {
+	switch {
+	case err != nil:
+		status := record.HealthCrit
+		if errors.Is(err, fs.ErrPermission) {
+			status = record.HealthUnknown
+		}
 		out.fault("patches", "audit.head", err)
-		j.found(record.HealthCrit, clean(err.Error()))
+		j.found(status, clean(err.Error()))
 		return
+	case head.Count == 0 && ended:
+		j.found(record.HealthCrit, "the audit log is gone")
 	}
 	out.audit.Count = ptr(uint64(head.Count))
 	j.check.Values["audit_lines"] = head.Count

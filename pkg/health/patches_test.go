@@ -1,7 +1,11 @@
 package health
 
 import (
+	"errors"
+	"io/fs"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -10,6 +14,7 @@ import (
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/record"
 	"github.com/relkit/relkit/pkg/sys/fsys"
+	"github.com/relkit/relkit/pkg/sys/lock"
 )
 
 // patched is a machine on which the events happened, a transaction a line, each
@@ -46,9 +51,14 @@ func version(n int) journal.Version {
 
 const appliedEvents = "staged committing committed applied"
 
+func cutOffSummary(state string) string {
+	return "a change to the machine was cut off (transaction 000002, " + state + "): run relkit patch-apply --recover"
+}
+
 func TestPatches(t *testing.T) {
 	for _, c := range []struct {
 		what         string
+		working      bool
 		age          time.Duration
 		transactions []string
 		status       record.HealthStatus
@@ -57,22 +67,26 @@ func TestPatches(t *testing.T) {
 		patches      string
 		state        string
 	}{
-		{"two patches", time.Hour, []string{appliedEvents, appliedEvents}, "ok", "r3000 4.2", "4.2", "p-1 p-2", ""},
-		{"one rolled back", time.Hour, []string{appliedEvents, appliedEvents + " rollback rolled-back freed"}, "ok", "r3000 4.1", "4.1", "p-1", ""},
-		{"one whose slots were freed", time.Hour, []string{appliedEvents + " freed", appliedEvents}, "ok", "r3000 4.2", "4.2", "p-1 p-2", ""},
-		{"one undone", time.Hour, []string{appliedEvents, "staged committing undoing undone freed"}, "ok", "r3000 4.1", "4.1", "p-1", ""},
-		{"one staged", time.Hour, []string{appliedEvents, "staged"}, "ok", "r3000 4.1", "4.1", "p-1", "000002 staged p-2"},
-		{"one under way", time.Minute, []string{appliedEvents, "staged committing"}, "ok", "r3000 4.1", "4.1", "p-1", "000002 committing p-2"},
-		{"one cut off", time.Hour, []string{appliedEvents, "staged committing"}, "crit",
-			`transaction 000002 stopped while "committing": run relkit patch-apply --recover`, "4.1", "p-1", "000002 committing p-2"},
-		{"a rollback cut off", time.Hour, []string{appliedEvents, appliedEvents + " rollback"}, "crit",
-			`transaction 000002 stopped while "rollback": run relkit patch-apply --recover`, "4.2", "p-1", "000002 rollback p-2"},
-		{"one awaiting its checks", time.Hour, []string{appliedEvents, "staged committing committed"}, "ok", "r3000 4.1", "4.1", "p-1", "000002 committed p-2"},
-		{"one forgotten", 48 * time.Hour, []string{appliedEvents, "staged committing committed"}, "warn",
-			"transaction 000002 has been waiting for its checks or --confirm since 2026-11-20T02:13:09Z", "4.1", "p-1", "000002 committed p-2"},
+		{"two patches", false, time.Hour, []string{appliedEvents, appliedEvents}, "ok", "r3000 4.2", "4.2", "p-1 p-2", ""},
+		{"one rolled back", false, time.Hour, []string{appliedEvents, appliedEvents + " rollback rolled-back freed"}, "ok", "r3000 4.1", "4.1", "p-1", ""},
+		{"one whose slots were freed", false, time.Hour, []string{appliedEvents + " freeing freed", appliedEvents}, "ok", "r3000 4.2", "4.2", "p-1 p-2", ""},
+		{"one undone", false, time.Hour, []string{appliedEvents, "staged committing undoing undone freed"}, "ok", "r3000 4.1", "4.1", "p-1", ""},
+		{"one under way", true, time.Minute, []string{appliedEvents, "staged committing"}, "ok",
+			"a change to the machine is under way (transaction 000002, committing)", "4.1", "p-1", "000002 committing p-2"},
+		{"one under way too long", true, 2 * time.Hour, []string{appliedEvents, "staged committing committed"}, "warn",
+			"a change to the machine has been under way since 2026-11-22T00:13:09Z (transaction 000002, committed)", "4.1", "p-1", "000002 committed p-2"},
+		{"one cut off at its begin", false, 0, []string{appliedEvents, ""}, "crit", cutOffSummary("begin"), "4.1", "p-1", "000002 begin p-2"},
+		{"one cut off when staged", false, 0, []string{appliedEvents, "staged"}, "crit", cutOffSummary("staged"), "4.1", "p-1", "000002 staged p-2"},
+		{"one cut off", false, time.Second, []string{appliedEvents, "staged committing"}, "crit", cutOffSummary("committing"), "4.1", "p-1", "000002 committing p-2"},
+		{"one cut off before its checks", false, time.Second, []string{appliedEvents, "staged committing committed"}, "crit", cutOffSummary("committed"), "4.1", "p-1", "000002 committed p-2"},
+		{"one cut off being undone", false, time.Second, []string{appliedEvents, "staged committing undoing"}, "crit", cutOffSummary("undoing"), "4.1", "p-1", "000002 undoing p-2"},
+		{"a rollback cut off", false, time.Hour, []string{appliedEvents, appliedEvents + " rollback"}, "crit", cutOffSummary("rollback"), "4.2", "p-1", "000002 rollback p-2"},
+		{"one whose slots are left", false, time.Hour, []string{appliedEvents, "staged committing undoing undone"}, "warn", cutOffSummary("undone"), "4.1", "p-1", "000002 undone p-2"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			h := patched(t, c.age, c.transactions...).report(t)
+			f := patched(t, c.age, c.transactions...)
+			f.working = c.working
+			h := f.report(t)
 			got := check(t, h, "patches", "")
 			if got.Status != c.status || got.Summary != c.summary {
 				t.Errorf("got %s: %s; want %s: %s", got.Status, got.Summary, c.status, c.summary)
@@ -134,5 +148,129 @@ func TestVersionUnreadable(t *testing.T) {
 	}
 	if h.Release.Version != nil {
 		t.Errorf("version is %s", *h.Release.Version)
+	}
+}
+
+// TestCutOffWithoutVersion: the first patch ever, cut off, on a machine that does
+// not say what it runs.
+func TestCutOffWithoutVersion(t *testing.T) {
+	f := patched(t, 0, "staged committing")
+	if err := f.state.FS().Unlink("version.json"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	c := check(t, f.report(t), "patches", "")
+	want := "a change to the machine was cut off (transaction 000001, committing): run relkit patch-apply --recover; no version.json says what is installed"
+	if c.Status != record.HealthCrit || c.Summary != want {
+		t.Errorf("got %s: %s; want crit: %s", c.Status, c.Summary, want)
+	}
+}
+
+// TestWorkEndsMeanwhile: what was under way when the journals were read and has
+// ended, or gone on, when the lock is looked at, was not cut off.
+func TestWorkEndsMeanwhile(t *testing.T) {
+	for events, want := range map[string]string{"committed applied": "r3000 4.2", "committed": "a change to the machine is under way (transaction 000002, committed)"} {
+		f := patched(t, 0, appliedEvents, "staged committing")
+		f.sys.Working = func() (bool, error) {
+			s := state.New(f.state.FS())
+			all, err := s.Transactions()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for event := range strings.FieldsSeq(events) {
+				if err := s.Append(all[1], journal.Record{Event: journal.Event(event), Time: fixtureTime}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return false, s.Settle()
+		}
+		if c := check(t, f.report(t), "patches", ""); c.Status != record.HealthOK || c.Summary != want {
+			t.Errorf("%s: got %s: %s; want ok: %s", events, c.Status, c.Summary, want)
+		}
+	}
+}
+
+// TestNotAllowed: what may not be looked at is unknown, whatever it is.
+func TestNotAllowed(t *testing.T) {
+	f := patched(t, 0, "staged committing")
+	f.sys.Working = func() (bool, error) { return false, &fs.PathError{Op: "open", Path: "lock", Err: fs.ErrPermission} }
+	if c := check(t, f.report(t), "patches", ""); c.Status != record.HealthUnknown || !strings.Contains(c.Summary, "is under way or was cut off") {
+		t.Errorf("a lock that may not be read: %s: %s", c.Status, c.Summary)
+	}
+	for _, name := range []string{"audit.jsonl", "version.json", "transactions"} {
+		f := patched(t, 0, appliedEvents)
+		f.sys.OpenState = func() (fsys.FS, error) { return unreadable{f.state.FS(), name}, nil }
+		if c := check(t, f.report(t), "patches", ""); c.Status != record.HealthUnknown || !strings.Contains(c.Summary, "permission denied") {
+			t.Errorf("%s: %s: %s", name, c.Status, c.Summary)
+		}
+	}
+}
+
+// unreadable is a folder with one thing in it that may not be read.
+type unreadable struct {
+	fsys.FS
+	name string
+}
+
+func (u unreadable) Open(name string) (fsys.File, error) {
+	if name == u.name {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EACCES}
+	}
+	return u.FS.Open(name)
+}
+
+func (u unreadable) ReadDir(name string) ([]string, error) {
+	if name == u.name {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EACCES}
+	}
+	return u.FS.ReadDir(name)
+}
+
+// TestAuditGone: the journals tell that there was a log.
+func TestAuditGone(t *testing.T) {
+	f := patched(t, time.Hour, appliedEvents)
+	if err := f.state.FS().Unlink("audit.jsonl"); err != nil {
+		t.Fatal(err)
+	}
+	if c := check(t, f.report(t), "patches", ""); c.Status != record.HealthCrit || c.Summary != "the audit log is gone" {
+		t.Errorf("got %s: %s", c.Status, c.Summary)
+	}
+}
+
+// TestHostSeesTheLock: on a real folder, with the lock that relkit takes.
+func TestHostSeesTheLock(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "var/lib/relkit")
+	files, err := fsys.OpenMake(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer files.Close()
+	from, to := version(0), version(1)
+	if _, err := state.New(files).Begin(journal.Record{Time: time.Now(), Patch: digest.Of(nil), PatchID: "p", From: &from, To: &to}); err != nil {
+		t.Fatal(err)
+	}
+	patches := func() record.HealthCheck {
+		t.Helper()
+		sys, closer, err := Host(root, "", "1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer closer.Close()
+		h, err := Run(t.Context(), sys, Options{Only: []string{"patches"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h.Checks[0]
+	}
+	if c := patches(); c.Status != record.HealthCrit || !strings.Contains(c.Summary, "cut off") {
+		t.Errorf("nobody works: %s: %s", c.Status, c.Summary)
+	}
+	l, err := lock.Try(filepath.Join(dir, "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Release()
+	if c := patches(); c.Status == record.HealthCrit || !strings.Contains(c.Summary, "under way") {
+		t.Errorf("somebody works: %s: %s", c.Status, c.Summary)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/relkit/relkit/pkg/sys/fsys"
+	"github.com/relkit/relkit/pkg/sys/lock"
 )
 
 // System is what collectors look at. Nothing else of the machine is read, so a
@@ -32,6 +33,8 @@ type System struct {
 	// OpenState opens the state folder, relkit's own, to read it; fs.ErrNotExist
 	// where it is not there.
 	OpenState func() (fsys.FS, error)
+	// Working tells whether a relkit works on the machine now.
+	Working func() (bool, error)
 	// WriteState makes a file of the state folder, whole or not at all, and the
 	// folder where it is not there.
 	WriteState func(name string, data []byte) error
@@ -85,11 +88,15 @@ func Host(root, state, version string) (*System, io.Closer, error) {
 	return &System{
 		Tree: tree, Path: root, Kernel: os.DirFS("/"),
 		OpenState:  func() (fsys.FS, error) { return fsys.Open(state) },
+		Working:    func() (bool, error) { return lock.Held(filepath.Join(state, lockFile)) },
 		WriteState: func(name string, data []byte) error { return writeState(state, name, data) },
 		Statfs:     statfs, Now: time.Now, Random: rand.Reader,
 		Architecture: runtime.GOARCH, Version: version,
 	}, closer, nil
 }
+
+// lockFile is held in the state folder by every relkit that changes the machine.
+const lockFile = "lock"
 
 // writeState writes under a name of its own first, so that two runs at once
 // cannot mix: the later one stays.
