@@ -128,7 +128,7 @@ func (o *ChannelOptions) maySign() error {
 		return nil
 	}
 	key, file := o.Signer.PublicKey(), cmp.Or(o.Policy.File, "the policy")
-	roles := o.Policy.Allowed.Roles(key, signature.NamespaceChannel, o.Now)
+	roles := o.Policy.Allowed.Roles(key, signature.NamespaceChannel, o.Now, o.Now)
 	switch {
 	case slices.Contains(roles, o.Role):
 		return nil

@@ -1,6 +1,7 @@
 package distribute
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/ssh"
 
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/channel"
@@ -252,4 +255,38 @@ func (h *half) Write(p []byte) (int, error) {
 		err = errors.New("cut")
 	}
 	return n, err
+}
+
+// TestCertifiedPublisher: whoever signs with a new certificate every day is the
+// same publisher; machines take what was issued while the certificate was valid.
+func TestCertifiedPublisher(t *testing.T) {
+	w := newWorld(t)
+	w.allowed = "release cert-authority ca\n"
+	certified := func(from, to time.Time) ssh.Signer {
+		cert := &ssh.Certificate{Key: key(t, "alice").PublicKey(), CertType: ssh.UserCert, ValidPrincipals: []string{"release"},
+			ValidAfter: uint64(from.Unix()), ValidBefore: uint64(to.Unix())}
+		if err := cert.SignCert(rand.Reader, key(t, "ca")); err != nil {
+			t.Fatal(err)
+		}
+		s, err := ssh.NewCertSigner(cert, key(t, "alice"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	today := certified(t0.Add(-time.Hour), t0.Add(24*time.Hour))
+	w.mustPublish(func(o *ChannelOptions) { o.Signer = today }, patchFile(t, w.dir, "4.0", "4.1", 0, nil))
+	w.want("fw-4.0-4.1")
+	w.now = t0.Add(25 * time.Hour)
+	w.want("fw-4.0-4.1")
+	if _, err := w.publish(func(o *ChannelOptions) { o.Signer = today }, patchFile(t, w.dir, "4.1", "4.2", 0, nil)); err != nil {
+		t.Fatal(err)
+	}
+	w.wantError(failure.Untrusted, "its certificate was valid only until 2026-11-23T12:00:00Z, and it signed on 2026-11-23T13:00:00Z")
+	tomorrow := certified(t0.Add(24*time.Hour), t0.Add(48*time.Hour))
+	w.mustPublish(func(o *ChannelOptions) { o.Signer, o.Edit.Floor = tomorrow, "4.1" })
+	w.want("fw-4.0-4.1 fw-4.1-4.2")
+	if _, err := w.publish(func(o *ChannelOptions) { o.Signer, o.Edit.Rollout = key(t, "mallory"), "100%" }); failure.Of(err) != failure.Untrusted {
+		t.Errorf("another key changes the channel: %v", err)
+	}
 }

@@ -118,7 +118,9 @@ func (w *world) policy(require ...string) trust.Policy {
 	w.t.Helper()
 	var text strings.Builder
 	for line := range strings.Lines(w.allowed) {
-		roles, name, _ := strings.Cut(strings.TrimSpace(line), " ")
+		line = strings.TrimSpace(line)
+		cut := strings.LastIndexByte(line, ' ')
+		roles, name := line[:cut], line[cut+1:]
 		text.WriteString(roles + " " + string(ssh.MarshalAuthorizedKey(key(w.t, name).PublicKey())))
 	}
 	a, err := signature.ParseAllowedSigners([]byte(text.String()))

@@ -35,7 +35,7 @@ func (res *Result) Rows() [][]string {
 		rows = append(rows, auditRows(a)...)
 	}
 	for _, a := range res.Verified {
-		rows = append(rows, []string{"verified", a.Role + " by " + a.KeyFingerprint})
+		rows = append(rows, []string{"verified", a.Role + " by " + a.Signer()})
 	}
 	return rows
 }

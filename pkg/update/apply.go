@@ -339,7 +339,7 @@ func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string]
 		Insecure: r.Insecure,
 	}
 	for _, s := range r.Signoffs {
-		record.Signoffs = append(record.Signoffs, s.Role+" "+s.KeyFingerprint)
+		record.Signoffs = append(record.Signoffs, s.Role+" "+s.Signer())
 	}
 	tx, err := transaction.Begin(a.target, s, record)
 	if err != nil {

@@ -4,6 +4,7 @@ package trust
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -38,9 +39,29 @@ type Policy struct {
 
 // Accepted is one requirement with the signature that met it.
 type Accepted struct {
-	Role           string    `json:"role"`
-	KeyFingerprint string    `json:"key"`
-	Time           time.Time `json:"time"` // when the signer says it was signed; zero for a bare signature
+	Role           string `json:"role"`
+	KeyFingerprint string `json:"key"`
+	// Certificate names the certificate that the key signed with, and its
+	// authority: no file on the machine lists the key then; "" without one.
+	Certificate string    `json:"certificate,omitempty"`
+	Time        time.Time `json:"time"` // when the signer says it was signed; zero for a bare signature
+}
+
+// Signer is the key, with its certificate.
+func (a Accepted) Signer() string {
+	if a.Certificate == "" {
+		return a.KeyFingerprint
+	}
+	return a.KeyFingerprint + ", " + a.Certificate
+}
+
+// certificate says which certificate a key is; "" where it is none.
+func certificate(key ssh.PublicKey) string {
+	c, ok := key.(*ssh.Certificate)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf("certificate %q (serial %d) of %s", c.KeyId, c.Serial, signature.Fingerprint(c.SignatureKey))
 }
 
 // claim is a signature that verifies and may stand for the roles it names.
@@ -114,7 +135,7 @@ func (p Policy) checkSignoff(patchID digest.Digest, doc signature.SignedDoc, now
 			continue
 		}
 		if err == nil {
-			return claim{Accepted{s.Role, print, s.Time}, []string{s.Role}}, s.Role, nil
+			return claim{Accepted{s.Role, print, certificate(key), s.Time}, []string{s.Role}}, s.Role, nil
 		}
 		why = append(why, fmt.Sprintf("does not count: %v %s", err, place))
 	}
@@ -123,7 +144,8 @@ func (p Policy) checkSignoff(patchID digest.Digest, doc signature.SignedDoc, now
 
 // CheckDocument tells whether the armored signatures over doc, in a namespace,
 // satisfy the policy at the time now. A key stands for every role it is listed
-// as. The error is a failure.Untrusted.
+// as. A document says by "issued" when it was signed, or it is taken to be signed
+// now. The error is a failure.Untrusted.
 func CheckDocument(policy Policy, namespace string, doc []byte, sigs []signature.SignedDoc, now time.Time) ([]Accepted, error) {
 	if policy.Allowed == nil {
 		return nil, failure.Errorf(failure.Untrusted, "no allowed signers to check the signature against")
@@ -140,25 +162,38 @@ func CheckDocument(policy Policy, namespace string, doc []byte, sigs []signature
 			continue
 		}
 		print := signature.Fingerprint(key)
-		roles := policy.Allowed.Roles(key, namespace, now)
+		signed := issued(doc, now)
+		roles := policy.Allowed.Roles(key, namespace, signed, now)
 		if len(roles) == 0 {
-			found = append(found, finding{"", fmt.Errorf("%s: key %s %s", s.Name, print, policy.whyNot(key, namespace, now))})
+			found = append(found, finding{"", fmt.Errorf("%s: key %s %s", s.Name, print, policy.whyNot(key, namespace, signed, now))})
 			continue
 		}
-		claims = append(claims, claim{Accepted{KeyFingerprint: print}, roles})
+		claims = append(claims, claim{Accepted{KeyFingerprint: print, Certificate: certificate(key)}, roles})
 	}
 	accepted, err := policy.match(claims, found, "signature")
 	return accepted, failure.As(failure.Untrusted, err)
 }
 
-func (p Policy) whyNot(key ssh.PublicKey, namespace string, now time.Time) string {
+// issued is when a document, of which it is known that some key signed it, says
+// that it was made.
+func issued(doc []byte, now time.Time) time.Time {
+	var d struct {
+		Issued time.Time `json:"issued"`
+	}
+	if json.Unmarshal(doc, &d) != nil || d.Issued.IsZero() {
+		return now
+	}
+	return d.Issued
+}
+
+func (p Policy) whyNot(key ssh.PublicKey, namespace string, signed, now time.Time) string {
 	lines := p.Allowed.Find(key)
 	if len(lines) == 0 {
 		return "is not in " + p.file()
 	}
 	var why []string
 	for _, l := range lines {
-		if err := l.Accepts(key, namespace, now, now); err != nil {
+		if err := l.Accepts(key, namespace, signed, now); err != nil {
 			why = append(why, fmt.Sprintf("does not count: %v (%s line %d)", err, p.file(), l.Line))
 		} else {
 			why = append(why, fmt.Sprintf("is %s (%s line %d)", listedAs(l, l.Roles(key)), p.file(), l.Line))

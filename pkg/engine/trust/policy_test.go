@@ -155,7 +155,7 @@ func TestCheckSignoffsRefuses(t *testing.T) {
 // certify makes who's key one with a certificate by ca, for the hour before now.
 func certify(t *testing.T, who, ca string, principals ...string) ssh.Signer {
 	t.Helper()
-	cert := &ssh.Certificate{Key: key(t, who).PublicKey(), CertType: ssh.UserCert, ValidPrincipals: principals, Serial: uint64(len(principals)),
+	cert := &ssh.Certificate{Key: key(t, who).PublicKey(), CertType: ssh.UserCert, ValidPrincipals: principals, KeyId: who + "\n", Serial: uint64(len(principals)),
 		ValidAfter: uint64(now.Add(-2 * time.Hour).Unix()), ValidBefore: uint64(now.Add(-30 * time.Minute).Unix())}
 	if err := cert.SignCert(rand.Reader, key(t, ca)); err != nil {
 		t.Fatal(err)
@@ -219,12 +219,24 @@ func TestCertificates(t *testing.T) {
 	}
 	sigs := []signature.SignedDoc{{Name: "status.json.sig", Sig: sig}}
 	p := policy(t, "qa", "qa cert-authority ca")
-	if _, err := CheckDocument(p, signature.NamespaceChannel, doc, sigs, then); err != nil {
-		t.Errorf("CheckDocument while the certificate is valid: %v", err)
+	accepted, err := CheckDocument(p, signature.NamespaceChannel, doc, sigs, then)
+	if err != nil {
+		t.Fatalf("CheckDocument while the certificate is valid: %v", err)
+	}
+	if want := signature.Fingerprint(key(t, "dora").PublicKey()) + `, certificate "dora\n" (serial 2) of ` + signature.Fingerprint(key(t, "ca").PublicKey()); accepted[0].Signer() != want {
+		t.Errorf("Signer = %s, want %s", accepted[0].Signer(), want)
 	}
 	if _, err := CheckDocument(p, signature.NamespaceChannel, doc, sigs, now); err == nil || !strings.Contains(err.Error(), "its certificate was valid only until") {
 		t.Errorf("CheckDocument after that: %v", err)
 	}
+	dated := []byte(`{"issued":"2026-11-22T11:00:00Z"}`)
+	if sigs[0].Sig, err = signature.Sign(dora, signature.NamespaceChannel, bytes.NewReader(dated)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := CheckDocument(p, signature.NamespaceChannel, dated, sigs, now); err != nil {
+		t.Errorf("CheckDocument after that, of a document that was issued before: %v", err)
+	}
+	sigs[0].Sig = sig
 	if _, err := CheckDocument(policy(t, "ops", "ops cert-authority ca"), signature.NamespaceChannel, doc, sigs, then); err == nil || !strings.Contains(err.Error(), "certified as none") {
 		t.Errorf("CheckDocument for another role: %v", err)
 	}

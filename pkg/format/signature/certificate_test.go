@@ -49,7 +49,7 @@ func TestCertificate(t *testing.T) {
 				t.Errorf("%s by %s: %v", key.PublicKey().Type(), ca.PublicKey().Type(), err)
 				continue
 			}
-			if roles := strings.Join(signers.Roles(by, NamespaceSignoff, certNow), " "); roles != "qa" {
+			if roles := strings.Join(signers.Roles(by, NamespaceSignoff, certNow, certNow), " "); roles != "qa" {
 				t.Errorf("%s by %s: roles %q, want qa", key.PublicKey().Type(), ca.PublicKey().Type(), roles)
 			}
 			if Fingerprint(by) != Fingerprint(key.PublicKey()) {
@@ -186,7 +186,7 @@ func TestCertificateOpenSSH(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if roles := strings.Join(signers.Roles(by, NamespaceSignoff, time.Now()), " "); roles != "qa" {
+		if roles := strings.Join(signers.Roles(by, NamespaceSignoff, time.Now(), time.Now()), " "); roles != "qa" {
 			t.Errorf("%s: roles %q, want qa", kind, roles)
 		}
 

@@ -51,7 +51,7 @@ func TestOpenSSH(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if roles := allowed.Roles(got, NamespaceSignoff, time.Now()); len(roles) != 1 || roles[0] != "release" {
+			if roles := allowed.Roles(got, NamespaceSignoff, time.Now(), time.Now()); len(roles) != 1 || roles[0] != "release" {
 				t.Errorf("Roles = %q, want release", roles)
 			}
 

@@ -66,11 +66,12 @@ func ParseAllowedSigners(data []byte) (*AllowedSigners, error) {
 	return &a, nil
 }
 
-// Roles is the principals, sorted, that key may sign as in a namespace at a time.
-func (a *AllowedSigners) Roles(key ssh.PublicKey, namespace string, at time.Time) []string {
+// Roles is the principals, sorted, that what key signed in a namespace, at a
+// time, counts as now.
+func (a *AllowedSigners) Roles(key ssh.PublicKey, namespace string, signed, now time.Time) []string {
 	var roles []string
 	for _, s := range a.Find(key) {
-		if s.Accepts(key, namespace, at, at) == nil {
+		if s.Accepts(key, namespace, signed, now) == nil {
 			roles = append(roles, s.Roles(key)...)
 		}
 	}

@@ -42,7 +42,7 @@ func TestRoles(t *testing.T) {
 		{c, NamespaceSignoff, jan, "status"},
 		{c, NamespaceTrust, jan, ""},
 	} {
-		if got := strings.Join(signers.Roles(q.key.PublicKey(), q.namespace, q.at), " "); got != q.want {
+		if got := strings.Join(signers.Roles(q.key.PublicKey(), q.namespace, q.at, q.at), " "); got != q.want {
 			t.Errorf("Roles(%s, %s, %s) = %q, want %q", q.key.PublicKey().Type(), q.namespace, q.at, got, q.want)
 		}
 	}
