@@ -123,6 +123,9 @@ func ParsePrivateKey(pemBytes []byte, passphrase func() ([]byte, error)) (ssh.Si
 		}
 		signer, err = ssh.ParsePrivateKeyWithPassphrase(pemBytes, phrase)
 	}
+	if err != nil && strings.HasSuffix(err.Error(), "unhandled key type") {
+		return nil, fmt.Errorf("reading private key: %w: of this type, or a security key's, which signs through ssh-agent", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading private key: %w", err)
 	}

@@ -162,6 +162,16 @@ func TestParsePrivateKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// What ssh-keygen -t ed25519-sk writes: the handle of a key, not the key.
+	handle := ssh.Marshal(struct {
+		Check1, Check2            uint32
+		Kind, Public, Application string
+	}{1, 1, ssh.KeyAlgoSKED25519, strings.Repeat("x", 32), "ssh:"})
+	stub := &pem.Block{Type: "OPENSSH PRIVATE KEY", Bytes: append([]byte("openssh-key-v1\x00"), ssh.Marshal(struct {
+		Cipher, KDF, Options string
+		Keys                 uint32
+		Public, Private      string
+	}{"none", "none", "", 1, "", string(handle)})...)}
 	say := func(s string) func() ([]byte, error) { return func() ([]byte, error) { return []byte(s), nil } }
 	never := func() ([]byte, error) { t.Error("asked for the passphrase of a plain key"); return nil, nil }
 	broken := func() ([]byte, error) { return nil, errors.New("no terminal") }
@@ -175,6 +185,7 @@ func TestParsePrivateKey(t *testing.T) {
 		"wrong":         {locked, say("guess"), "reading private key"},
 		"nobody to ask": {locked, nil, "no way to ask"},
 		"cannot ask":    {locked, broken, "no terminal"},
+		"security key":  {stub, never, "which signs through ssh-agent"},
 		"no key":        {&pem.Block{Type: "OPENSSH PRIVATE KEY", Bytes: []byte("x")}, never, "reading private key"},
 	} {
 		s, err := ParsePrivateKey(pem.EncodeToMemory(c.block), c.ask)

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"net"
@@ -202,6 +203,48 @@ func TestRealAgent(t *testing.T) {
 		a.Close()
 		run("rm", "key", "key.pub")
 	}
+}
+
+// token is an agent with a security key, whose signatures carry flags and a
+// counter (PROTOCOL.u2f).
+type token struct {
+	sshagent.ExtendedAgent
+	key ed25519.PrivateKey
+}
+
+const skEd25519 = "sk-ssh-ed25519@openssh.com"
+
+func (k token) List() ([]*sshagent.Key, error) {
+	blob := ssh.Marshal(struct{ Kind, Key, Application string }{skEd25519, string(k.key.Public().(ed25519.PublicKey)), "ssh:"})
+	return []*sshagent.Key{{Format: skEd25519, Blob: blob, Comment: "token"}}, nil
+}
+
+func (k token) SignWithFlags(_ ssh.PublicKey, data []byte, _ sshagent.SignatureFlags) (*ssh.Signature, error) {
+	application, message := sha256.Sum256([]byte("ssh:")), sha256.Sum256(data)
+	said := []byte{1, 0, 0, 0, 9}
+	signed := append(append(application[:], said...), message[:]...)
+	return &ssh.Signature{Format: skEd25519, Blob: ed25519.Sign(k.key, signed), Rest: said}, nil
+}
+
+func TestSecurityKey(t *testing.T) {
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	a, err := Dial(ctx, serve(t, func(conn net.Conn) { _ = sshagent.ServeAgent(token{key: key}, conn) }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	s, err := a.Signer(ctx, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.PublicKey().Type() != skEd25519 {
+		t.Errorf("the key is of type %s", s.PublicKey().Type())
+	}
+	signs(t, s, s.PublicKey())
 }
 
 // TestDialFails: what is no agent, and what never answers.
