@@ -55,7 +55,11 @@ func (e *env) signer(c *cli.Context) (s ssh.Signer, done func(), err error) {
 	if err != nil {
 		return nil, done, err
 	}
-	if err = signature.CheckSigner(s.PublicKey(), e.Now()); err != nil {
+	at, err := e.stamp()
+	if err == nil {
+		err = signature.CheckSigner(s.PublicKey(), at)
+	}
+	if err != nil {
 		done()
 		return nil, func() {}, failure.Errorf(failure.Usage, "key %s: %w", signature.Fingerprint(s.PublicKey()), err)
 	}
