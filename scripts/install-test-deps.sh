@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need on Debian 12 with Go: packages, as root or through
-# sudo, and a kernel for virtual machines, which is unpacked into
+# sudo; and go-mtree and a kernel for virtual machines, which are put into
 # $RELKIT_TEST_CACHE (~/.cache/relkit-test) and not installed.
 # Says nothing and takes no time where all is there.
 set -euo pipefail
@@ -29,6 +29,9 @@ mkfs.xfs            xfsprogs
 mount               mount
 qemu-system-x86_64  qemu-system-x86
 /usr/share/seabios/bios-256k.bin seabios
+rsync               rsync
+setfacl             acl
+setpriv             util-linux
 shellcheck          shellcheck
 ssh-keygen          openssh-client
 systemd-analyze     systemd
@@ -69,6 +72,14 @@ if [ "${#packages[@]}" -gt 0 ]; then
         echo "install-test-deps: installed, and still without the tools of ${packages[*]}" >&2
         exit 1
     fi
+fi
+
+# go-mtree, which reads our manifests too; Debian 12 has no package of it.
+gomtree=github.com/vbatts/go-mtree/cmd/gomtree@v0.7.0
+if [ ! -x "$cache/bin/gomtree" ]; then
+    echo "install-test-deps: installing $gomtree into $cache/bin" >&2
+    mkdir -p "$cache/bin"
+    GOBIN=$(cd "$cache/bin" && pwd) go install "$gomtree"
 fi
 
 # The package linux-image-cloud-amd64 only depends on the kernel of the day.

@@ -14,7 +14,7 @@ log=${RELKIT_TEST_LOG:-$tmp/events.json}
 go build -o "$tmp/testlog" ./scripts/testlog
 
 status=0
-export RELKIT_TEST_DISALLOW_SKIP=1 PATH=$PATH:/usr/sbin:/sbin
+export RELKIT_TEST_DISALLOW_SKIP=1 PATH=$PATH:/usr/sbin:/sbin:${RELKIT_TEST_CACHE:-$HOME/.cache/relkit-test}/bin
 echo "== all tests"
 go test -json "$@" ./... | tee -a "$log" | "$tmp/testlog" || status=$?
 

@@ -49,7 +49,10 @@ func AppendEntry(b []byte, e *Entry) []byte {
 	b = append(b, " gid="...)
 	b = strconv.AppendUint(b, uint64(e.GID), 10)
 	b = append(b, " mode="...)
-	b = append(b, '0'+byte(e.Mode>>9&7), '0'+byte(e.Mode>>6&7), '0'+byte(e.Mode>>3&7), '0'+byte(e.Mode&7))
+	if e.Mode != 0 {
+		b = append(b, '0') // as C's %#o has it: go-mtree compares the text
+	}
+	b = strconv.AppendUint(b, uint64(e.Mode), 8)
 	b = append(b, " time="...)
 	b = AppendTime(b, e.ModTime)
 	switch e.Kind {

@@ -52,13 +52,13 @@ func TestWriterForm(t *testing.T) {
 	got, d := encode(t, zoo())
 	hello := digest.Of([]byte("hello")).Hex()
 	notes := "#relkit hardlink=1\n#relkit xattr=security.capability,AQAAAg==\n#relkit xattr=user.a\\040b,c,\n"
-	linked := " type=file uid=1000 gid=4294967294 mode=4755 time=-1.500000000 size=5 sha256digest=" + hello + "\n"
+	linked := " type=file uid=1000 gid=4294967294 mode=04755 time=-1.500000000 size=5 sha256digest=" + hello + "\n"
 	want := "#mtree\n" +
 		". type=dir uid=0 gid=0 mode=0755 time=1700000000.000000005\n" +
 		"#relkit xattr=system.posix_acl_default,AgAAAA==\n" +
-		"./a type=dir uid=0 gid=0 mode=1777 time=1700000000.000000005\n" +
+		"./a type=dir uid=0 gid=0 mode=01777 time=1700000000.000000005\n" +
 		notes + "./a/linked" + linked +
-		`./a/one\040two\012\043\052\077\133\134\377\177=\303\251 type=file uid=0 gid=0 mode=0000 time=1099511627776.000000000 size=0 sha256digest=` + digest.Of(nil).Hex() + "\n" +
+		`./a/one\040two\012\043\052\077\133\134\377\177=\303\251 type=file uid=0 gid=0 mode=0 time=1099511627776.000000000 size=0 sha256digest=` + digest.Of(nil).Hex() + "\n" +
 		"./a-b type=link uid=0 gid=0 mode=0777 time=-1099511627776.999999999 link=../../etc/x\\040y\n" +
 		"./blk type=block uid=0 gid=6 mode=0660 time=0.000000000 device=native,259,1048575\n" +
 		"./chr type=char uid=0 gid=0 mode=0666 time=0.000000000 device=native,1,3\n" +
@@ -124,8 +124,9 @@ func TestReaderRefuses(t *testing.T) {
 		"two blanks":        signature + strings.ReplaceAll(dot, " uid", "  uid"),
 		"leading zero":      signature + strings.ReplaceAll(dot, "uid=0", "uid=00"),
 		"plus sign":         signature + strings.ReplaceAll(dot, "uid=0", "uid=+0"),
+		"long mode":         signature + strings.ReplaceAll(dot, "mode=0755", "mode=00755"),
 		"short mode":        signature + strings.ReplaceAll(dot, "mode=0755", "mode=755"),
-		"big mode":          signature + strings.ReplaceAll(dot, "mode=0755", "mode=10755"),
+		"big mode":          signature + strings.ReplaceAll(dot, "mode=0755", "mode=010755"),
 		"negative zero":     signature + strings.ReplaceAll(dot, "time=0.", "time=-0."),
 		"short nanoseconds": signature + strings.ReplaceAll(dot, "0.000000000", "0.0"),
 		"signed nanos":      signature + strings.ReplaceAll(dot, "0.000000000", "0.+00000000"),
