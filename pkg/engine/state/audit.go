@@ -43,17 +43,24 @@ type tail struct {
 
 // readTail reads the log without judging its chain: a log that was tampered
 // with goes on from its last line, so that the break stays where it is and
-// Verify shows it, and the machine can still be patched.
-func readTail(b []byte) tail {
+// Verify shows it, and the machine can still be patched. A line of a newer
+// relkit is failure.Refused.
+func readTail(b []byte) (tail, error) {
 	t := tail{last: map[string]int{}}
 	for {
 		text, rest, ok := bytes.Cut(b[t.whole:], []byte("\n"))
 		if !ok {
-			return t
+			return t, nil
 		}
 		t.whole = int64(len(b) - len(rest))
 		var l journal.AuditLine
-		if json.Unmarshal(text, &l) == nil {
+		err := json.Unmarshal(text, &l)
+		if l.Schema != journal.AuditSchema {
+			if err := journal.Newer(text, journal.AuditSchema); err != nil {
+				return t, fmt.Errorf("reading audit.jsonl: after line %d: %w", t.head.Count, err)
+			}
+		}
+		if err == nil {
 			t.head.Count = l.Seq
 			if l.Transaction != "" {
 				t.last[l.Transaction] = max(t.last[l.Transaction], l.Record)
@@ -76,7 +83,10 @@ func (s *State) Settle() error {
 	if err != nil {
 		return err
 	}
-	t := readTail(b)
+	t, err := readTail(b)
+	if err != nil {
+		return err
+	}
 	var missing []missingLine
 	var newest missingLine // the last record of all that says what is installed
 	for _, tx := range all {
@@ -134,7 +144,11 @@ func (s *State) Note(l journal.AuditLine) error {
 	if err != nil {
 		return err
 	}
-	return s.appendAudit(b, readTail(b), []journal.AuditLine{l})
+	t, err := readTail(b)
+	if err != nil {
+		return err
+	}
+	return s.appendAudit(b, t, []journal.AuditLine{l})
 }
 
 func (s *State) appendAudit(old []byte, t tail, lines []journal.AuditLine) error {

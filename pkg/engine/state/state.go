@@ -136,7 +136,11 @@ func (s *State) load(id string) (*Transaction, error) {
 	if err != nil {
 		return nil, err
 	}
-	if told := readTail(log).last[id]; told > len(records) {
+	audit, err := readTail(log)
+	if err != nil {
+		return nil, err
+	}
+	if told := audit.last[id]; told > len(records) {
 		return nil, fmt.Errorf("damaged: it has %d whole records, and the audit log tells of %d", len(records), told)
 	}
 	return t, nil

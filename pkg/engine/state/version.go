@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/strict"
@@ -28,7 +29,9 @@ type versionDoc struct {
 
 func digestOf(b []byte) digest.Digest { return digest.Of(b) }
 
-// Version is what is installed; the zero Version where version.json does not exist.
+// Version is what is installed; the zero Version where version.json does not
+// exist. One that cannot be understood is failure.Usage, a newer relkit's
+// failure.Refused.
 func (s *State) Version() (journal.Version, error) {
 	b, err := fsys.ReadFile(s.fs, versionFile, maxVersion)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -38,11 +41,14 @@ func (s *State) Version() (journal.Version, error) {
 		return journal.Version{}, fmt.Errorf("reading version.json: %w", err)
 	}
 	var d versionDoc
-	if err := strict.Decode(b, maxVersion, &d); err != nil {
+	if err := journal.Newer(b, VersionSchema); err != nil {
 		return journal.Version{}, fmt.Errorf("reading version.json: %w", err)
 	}
+	if err := strict.Decode(b, maxVersion, &d); err != nil {
+		return journal.Version{}, failure.As(failure.Usage, fmt.Errorf("reading version.json: %w", err))
+	}
 	if d.Schema != VersionSchema {
-		return journal.Version{}, fmt.Errorf("reading version.json: schema %q, want %q", d.Schema, VersionSchema)
+		return journal.Version{}, failure.Errorf(failure.Usage, "reading version.json: schema %q, want %q", d.Schema, VersionSchema)
 	}
 	return journal.Version{Product: d.Product, Version: d.Version}, nil
 }

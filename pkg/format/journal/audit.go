@@ -86,6 +86,9 @@ func ParseAudit(b []byte) (lines []AuditLine, head Head, whole int, err error) {
 			return nil, head, whole, fmt.Errorf("line %d: %d bytes, at most %d", n, end, MaxLine)
 		}
 		text := rest[:end]
+		if err := Newer(text, AuditSchema); err != nil {
+			return lines, head, whole, fmt.Errorf("line %d: %w", n, err)
+		}
 		var l AuditLine
 		if err := strict.Decode(text, MaxLine, &l); err != nil {
 			return lines, head, whole, fmt.Errorf("line %d: %w", n, err)

@@ -127,6 +127,9 @@ func ParsePlan(b []byte) (*Plan, error) {
 	if !ok {
 		return nil, fmt.Errorf("line 1: no head")
 	}
+	if err := Newer(text, PlanSchema); err != nil {
+		return nil, fmt.Errorf("line 1: %w", err)
+	}
 	var head planHead
 	if err := strict.Decode(text, MaxLine, &head); err != nil {
 		return nil, fmt.Errorf("line 1: %w", err)

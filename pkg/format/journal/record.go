@@ -14,6 +14,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -153,11 +154,14 @@ func Parse(b []byte) (records []Record, whole int, err error) {
 			return records, whole, nil
 		}
 		r, err := parseLine(rest[:n])
+		if errors.Is(err, errTorn) && whole+n+1 == len(b) {
+			return records, whole, nil
+		}
 		if err != nil {
-			if whole+n+1 == len(b) {
-				return records, whole, nil
-			}
 			return nil, 0, fmt.Errorf("line %d: %w", line, err)
+		}
+		if valid[r.Event] == nil && r.Event != Freed {
+			return nil, 0, fmt.Errorf("line %d: %w", line, newer("unknown event %q", r.Event))
 		}
 		if !Follows(last, r.Event) {
 			return nil, 0, fmt.Errorf("line %d: event %q cannot follow %q", line, r.Event, last)
@@ -169,20 +173,23 @@ func Parse(b []byte) (records []Record, whole int, err error) {
 	return records, whole, nil
 }
 
+// errTorn is a line that is not as it was written.
+var errTorn = errors.New("checksum does not match")
+
 func parseLine(line []byte) (*Record, error) {
 	if len(line) > MaxLine {
-		return nil, fmt.Errorf("line of %d bytes, at most %d", len(line), MaxLine)
+		return nil, fmt.Errorf("%w: line of %d bytes, at most %d", errTorn, len(line), MaxLine)
 	}
 	if len(line) < sumLen+1 || line[sumLen] != ' ' {
-		return nil, fmt.Errorf("no checksum")
+		return nil, fmt.Errorf("%w: there is none", errTorn)
 	}
 	text := line[sumLen+1:]
 	if sum(text) != string(line[:sumLen]) {
-		return nil, fmt.Errorf("checksum does not match")
+		return nil, errTorn
 	}
 	r := new(Record)
 	if err := strict.Decode(text, MaxLine, r); err != nil {
-		return nil, err
+		return nil, newer("%w", err)
 	}
 	return r, nil
 }
