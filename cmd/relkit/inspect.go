@@ -47,7 +47,7 @@ func inspectCommand(e *env) *cli.Command {
 			}
 			f, err := e.open(name)
 			if err != nil {
-				return failure.As(failure.Usage, err)
+				return err
 			}
 			defer f.Close()
 			res, err := inspect.Look(c.Context, name, f, o)

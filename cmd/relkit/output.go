@@ -66,7 +66,8 @@ func writing(err error) error {
 // read only once.
 func (e *env) open(name string) (io.ReadCloser, error) {
 	if name != "-" {
-		return os.Open(name)
+		f, err := os.Open(name)
+		return f, failure.As(failure.Usage, err)
 	}
 	if e.stdinTaken {
 		return nil, failure.Errorf(failure.Usage, "only one operand may be \"-\"")

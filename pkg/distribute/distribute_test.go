@@ -199,7 +199,7 @@ func TestFetchRefuses(t *testing.T) {
 	t.Run("no allowed signers", func(t *testing.T) {
 		w := newWorld(t)
 		w.mustPublish(nil, patchFile(t, w.dir, "4.0", "4.1", 0, nil))
-		if _, err := w.fetch("", func(o *FetchOptions) { o.Policy = trust.Policy{} }); failure.Of(err) != failure.Untrusted {
+		if _, err := w.fetch("", func(o *FetchOptions) { o.Policy = trust.Policy{} }); failure.Of(err) != failure.Usage {
 			t.Errorf("fetch = %v", err)
 		}
 	})

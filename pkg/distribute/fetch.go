@@ -1,6 +1,7 @@
 package distribute
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -140,6 +141,21 @@ func fetchFiles(ctx context.Context, repo repository, m *artifact.Manifest, o Fe
 	return files, download(ctx, repo, files, o)
 }
 
+// makeFolder makes the folder To where it is missing, and no other: a name that
+// was mistyped leaves no trace.
+func (o *FetchOptions) makeFolder() error {
+	if o.File == "" {
+		if err := os.Mkdir(o.To, 0o755); !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		return nil
+	}
+	if _, err := os.Stat(filepath.Dir(o.File)); err != nil {
+		return fmt.Errorf("writing %q: %w", o.File, err)
+	}
+	return nil
+}
+
 // download gets every file that is not there already.
 func download(ctx context.Context, repo repository, files []FetchedFile, o FetchOptions) error {
 	if o.DryRun || len(files) == 0 {
@@ -152,10 +168,10 @@ func download(ctx context.Context, repo repository, files []FetchedFile, o Fetch
 	if o.Start != nil {
 		o.Start(total, "downloading")
 	}
+	if err := o.makeFolder(); err != nil {
+		return err
+	}
 	for _, f := range files {
-		if err := os.MkdirAll(filepath.Dir(f.Path), 0o755); err != nil {
-			return err
-		}
 		want := fetch.Blob{Digest: f.Digest, Size: f.Size}
 		if err := fetch.ToFile(ctx, repo.Source(f.Digest, f.Size), want, f.Path, o.Fetch); err != nil {
 			return err
@@ -166,6 +182,10 @@ func download(ctx context.Context, repo repository, files []FetchedFile, o Fetch
 
 // fetchChannel verifies a channel, decides, and downloads.
 func fetchChannel(ctx context.Context, repo repository, ref Ref, o FetchOptions) (*Fetched, error) {
+	if o.Policy.Allowed == nil {
+		return nil, failure.WithHint(failure.Errorf(failure.Usage, "verifying a channel: there is no %s to say who may sign it", cmp.Or(o.Policy.File, "allowed_signers")),
+			"relkit fetch %s --allowed-signers FILE", ref)
+	}
 	pair, err := readChannel(ctx, repo, ref, o)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/machine"
 	"github.com/relkit/relkit/pkg/sys/disk"
 )
@@ -25,7 +26,7 @@ func Describe(root string) (*machine.Machine, error) {
 		// Nothing of this host may get into the description of another tree.
 		top, err := os.OpenRoot(root)
 		if err != nil {
-			return nil, fmt.Errorf("opening the root: %w", err)
+			return nil, failure.As(failure.Usage, fmt.Errorf("opening the root: %w", err))
 		}
 		defer top.Close()
 		files = top.FS()

@@ -66,7 +66,7 @@ func Write(ctx context.Context, w io.Writer, opts Options) error {
 	}
 	root, err := fsys.Open(opts.Root)
 	if err != nil {
-		return fmt.Errorf("opening the root: %w", err)
+		return failure.As(failure.Usage, fmt.Errorf("opening the root: %w", err))
 	}
 	defer root.Close()
 	jobs := opts.Jobs

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 	"github.com/relkit/relkit/pkg/sys/lock"
 )
@@ -122,7 +123,7 @@ func openTree(root string) (fs.FS, io.Closer, error) {
 	}
 	r, err := os.OpenRoot(root)
 	if err != nil {
-		return nil, nil, fmt.Errorf("opening the root: %w", err)
+		return nil, nil, failure.As(failure.Usage, fmt.Errorf("opening the root: %w", err))
 	}
 	return r.FS(), r, nil
 }

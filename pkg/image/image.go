@@ -129,7 +129,7 @@ func (g *get) run(ctx context.Context, src Source) (store.Image, error) {
 func (g *get) folder(ctx context.Context, dir string) error {
 	root, err := fsys.Open(dir)
 	if err != nil {
-		return fmt.Errorf("opening the source: %w", err)
+		return failure.As(failure.Usage, fmt.Errorf("opening the source: %w", err))
 	}
 	defer root.Close()
 	changed := func(path string) {

@@ -45,7 +45,11 @@ func Open(path string) (*Dir, error) {
 		err = errors.New("v2 is not a folder")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("opening the repositories in %q: %w", path, err)
+		err = fmt.Errorf("opening the repositories in %q: %w", path, err)
+		if _, missing := os.Stat(path); missing != nil {
+			err = failure.As(failure.Usage, err)
+		}
+		return nil, err
 	}
 	return &Dir{path}, nil
 }
