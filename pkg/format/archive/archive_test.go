@@ -372,7 +372,11 @@ func FuzzReader(f *testing.F) {
 				putOctal(in[i+148:i+155], checksum(in[i:i+blockSize]))
 			}
 		}
-		machine, changed, members, err := unpack(bytes.NewReader(in))
+		var machine, changed []byte
+		var members []member
+		var err error
+		// Whatever sizes the headers tell, memory goes by what there is.
+		relkittest.Allocates(t, 4<<20+64*uint64(len(in)), func() { machine, changed, members, err = unpack(bytes.NewReader(in)) })
 		if err != nil {
 			return
 		}
@@ -382,9 +386,19 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
+// foreign reads all that there is, and keeps nothing.
+func foreign(in io.Reader) {
+	for r := NewForeign(in); ; {
+		if _, err := r.Next(); err != nil {
+			return
+		}
+	}
+}
+
 func FuzzForeign(f *testing.F) {
 	f.Add([]byte(pack(f, nil, nil, zoo())))
 	f.Fuzz(func(t *testing.T, in []byte) {
+		relkittest.Allocates(t, 4<<20+64*uint64(len(in)), func() { foreign(bytes.NewReader(in)) })
 		r := NewForeign(bytes.NewReader(in))
 		seen := map[string]bool{}
 		for {

@@ -9,6 +9,7 @@ import (
 	"testing/iotest"
 
 	"github.com/relkit/relkit/pkg/format/digest"
+	"github.com/relkit/relkit/pkg/relkittest"
 )
 
 // zoo is one valid entry of every kind, with the awkward values of each field.
@@ -247,7 +248,10 @@ func FuzzReader(f *testing.F) {
 	f.Add([]byte(signature + ". type=dir uid=0 gid=0 mode=0755 time=-1.000000001\n"))
 	f.Add([]byte(signature + "#relkit xattr=user.a,AA==\n. type=dir uid=0 gid=0 mode=0755 time=0.000000000\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		entries, err := Decode(bytes.NewReader(in))
+		var entries []Entry
+		var err error
+		// An entry takes more room than its line, but not many times as much.
+		relkittest.Allocates(t, 1<<20+64*uint64(len(in)), func() { entries, err = Decode(bytes.NewReader(in)) })
 		if err != nil {
 			return
 		}
