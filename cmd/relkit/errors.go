@@ -55,8 +55,11 @@ func (e *env) finish(ctx context.Context, cmd string, err error) int {
 	if cmd != "" {
 		label += " " + cmd
 	}
-	text, target := ui.Visible(err.Error()), targetState(err)
-	fmt.Fprintf(e.console, "%s: %s\n", label, text)
+	message, target := oneLine(err.Error()), targetState(err)
+	fmt.Fprintf(e.console, "%s: %s\n", label, ui.Visible(message))
+	if bug := (*crash)(nil); errors.As(err, &bug) {
+		fmt.Fprintf(e.console, "%s\n", ui.Visible(bug.stack))
+	}
 	if e.Target != "" {
 		fmt.Fprintf(e.console, "relkit: target %q: %s\n", e.Target, target)
 	}
@@ -66,7 +69,7 @@ func (e *env) finish(ctx context.Context, cmd string, err error) int {
 	if e.JSON {
 		// Three plain fields always encode; a reader that has gone away is no
 		// reason for another status.
-		line, _ := json.Marshal(report{err.Error(), code, target})
+		line, _ := json.Marshal(report{message, code, target})
 		_, _ = e.console.Write(append(line, '\n'))
 	}
 	return code
@@ -119,8 +122,27 @@ func brokenPipe(err error) bool {
 // internal makes an error of a panic, so that it does not end in Go's status 2,
 // which here means that nothing was tried.
 func internal(v any) error {
-	return failure.WithHint(fmt.Errorf("internal error: %v\n%s", v, strings.TrimSpace(string(debug.Stack()))),
-		"this is a bug in %s", versionLine())
+	return failure.WithHint(&crash{v, strings.TrimSpace(string(debug.Stack()))}, "this is a bug in %s", versionLine())
+}
+
+// crash is a panic, with where it came from.
+type crash struct {
+	value any
+	stack string
+}
+
+func (c *crash) Error() string { return fmt.Sprintf("internal error: %v", c.value) }
+
+// oneLine joins the lines of a message: several errors, or what another program
+// said.
+func oneLine(s string) string {
+	var lines []string
+	for line := range strings.Lines(s) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "; ")
 }
 
 // unknownCommand is the error for a word that is no command.

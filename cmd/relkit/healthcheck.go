@@ -96,7 +96,7 @@ func (e *env) nagiosFailure(err error) error {
 	if err == nil || errors.As(err, new(nagiosStatus)) {
 		return err
 	}
-	text := strings.NewReplacer("|", "/", "\n", "; ").Replace(err.Error())
+	text := strings.ReplaceAll(oneLine(err.Error()), "|", "/")
 	if err := e.line("RELKIT UNKNOWN - " + ui.Visible(text)); err != nil {
 		return err
 	}

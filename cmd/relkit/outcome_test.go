@@ -54,7 +54,7 @@ func TestErrorsAreWordedOnce(t *testing.T) {
 		"plain":     "relkit fail: reading \"x\": file does not exist\n",
 		"exitcoder": "relkit fail: a coder\n", // cli/v2 would print it and exit 42
 		"hint":      "relkit fail: no space\nrelkit: hint: relkit patch-rollback --prune\n",
-		"escape":    "relkit fail: \\x1b[31mred\\a two\nlines\n",
+		"escape":    "relkit fail: \\x1b[31mred\\a two; lines\n",
 	} {
 		_, errs, status := runSample(t, nil, "fail", how, "--to", "x")
 		if errs != want || (status != 1 && how != "hint") {

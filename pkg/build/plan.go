@@ -193,7 +193,7 @@ func (p *Project) unknown(op, name string) error {
 		}
 		names = append(names, b.Name)
 	}
-	return failure.WithHint(failure.Errorf(failure.Usage, "unknown builder %q", op), "the builders are: %s", strings.Join(names, " "))
+	return failure.Errorf(failure.Usage, "unknown builder %q: the builders are %s", op, strings.Join(names, ", "))
 }
 
 // assign chooses the worker: the first local one that the builder's expression

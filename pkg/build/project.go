@@ -19,12 +19,17 @@ import (
 // defaultState is the state folder beside relkit.toml where none is configured.
 const defaultState = ".relkit-build"
 
+// defaultConfig is what relkit build reads where it is not told.
+const defaultConfig = "relkit.toml"
+
 // Project is a relkit.toml and its state folder.
 type Project struct {
 	cfg *config.Relkit
 	// dir is the folder of relkit.toml, which relative paths in it start from.
 	dir   string
 	state state
+	// given is what a command line needs more to mean this project, for hints.
+	given string
 }
 
 // Open reads relkit.toml. A state that is not "" replaces the configured folder.
@@ -56,6 +61,12 @@ func Open(file, stateDir string) (*Project, error) {
 		dir = p.abs(defaultState)
 	}
 	p.state = state{dir}
+	if file != defaultConfig {
+		p.given += " --config " + failure.Word(file)
+	}
+	if stateDir != "" {
+		p.given += " --state " + failure.Word(stateDir)
+	}
 	return p, nil
 }
 

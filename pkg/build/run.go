@@ -235,9 +235,9 @@ func (p *Project) verdict(ctx context.Context, outcomes []outcome) error {
 	case len(failed) == 0:
 		return nil
 	}
-	err := failure.As(kind, errors.New(strings.Join(failed, "\n")))
+	err := failure.As(kind, errors.New(strings.Join(failed, "; ")))
 	if last != nil {
-		err = failure.WithHint(err, "relkit build --log %s/%d", last.Builder, last.Number)
+		err = failure.WithHint(err, "relkit build --log %s%s", failure.Word(fmt.Sprintf("%s/%d", last.Builder, last.Number)), p.given)
 	}
 	return err
 }

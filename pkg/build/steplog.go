@@ -45,6 +45,8 @@ type stepLog struct {
 	z    *zstd.Encoder
 	part [2]partLine // of standard output and standard error
 	tail [][]byte
+	// named are the tests that failed, a line each.
+	named [][]byte
 	// live, where set, gets each line of the program too.
 	live func(line []byte)
 	// watch, where set, makes matched true when a line of the program matches;

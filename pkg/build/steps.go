@@ -99,7 +99,7 @@ func (j *job) step(ctx context.Context, step *config.Step, r *record.BuildStep, 
 		r.Status = record.BuildInterrupted
 	}
 	if r.Status == record.BuildFailed {
-		j.r.show(j.label()+" "+r.Name, log.Tail())
+		j.r.show(j.label()+" "+r.Name, append(log.Tail(), log.named...))
 		j.r.opt.Log.Info(fmt.Sprintf("%s %s: failed: %s", j.label(), r.Name, r.Error))
 	}
 	if cerr := log.Close(); err == nil && cerr != nil {

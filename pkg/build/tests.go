@@ -90,6 +90,7 @@ func (j *job) collectTests(step *config.Step, r *record.BuildStep, log *stepLog,
 	if len(files) == 0 {
 		problem = fmt.Sprintf("no test results match %q", strings.Join(step.Tests, " "))
 	}
+	j.nameFailing(step.Name, log, at)
 	log.Note(at, "tests: %d passed, %d failed, %d skipped", n.Passed, n.Failed+n.Errored, n.Skipped)
 	if old > 0 {
 		log.Note(at, "%d of %d result files are of an earlier build", old, len(files))
@@ -105,6 +106,38 @@ func (j *job) collectTests(step *config.Step, r *record.BuildStep, log *stepLog,
 		r.Status, r.Reason, r.Error = record.BuildFailed, "tests", problem
 	}
 	return nil
+}
+
+// maxNamed is how many failing tests are named.
+const maxNamed = 20
+
+// nameFailing names the tests of a step that failed, in its log and to whoever
+// looks on.
+func (j *job) nameFailing(step string, log *stepLog, at time.Duration) {
+	var lines [][]byte
+	left := 0
+	for i := range j.tests {
+		t := &j.tests[i]
+		if t.Step != step || !testresult.Status(t.Status).Bad() {
+			continue
+		}
+		if len(lines) == maxNamed {
+			left++
+			continue
+		}
+		line := t.Status + ": " + t.ID
+		if first, _, _ := strings.Cut(strings.TrimSpace(t.Message), "\n"); first != "" {
+			line += ": " + strings.TrimSpace(first)
+		}
+		lines = append(lines, []byte(line))
+	}
+	if left > 0 {
+		lines = append(lines, fmt.Appendf(nil, "and %d more", left))
+	}
+	for _, l := range lines {
+		log.Note(at, "%s", l)
+	}
+	log.named = lines
 }
 
 func (j *job) unchanged(file string, before map[string]stamp) bool {

@@ -48,6 +48,47 @@ func TestTestsDecide(t *testing.T) {
 	}
 }
 
+// TestFailingTestsAreNamed: where the build is looked at, and in its log; the
+// first line of each message, and no more than 20 of them.
+func TestFailingTestsAreNamed(t *testing.T) {
+	var cases strings.Builder
+	for i := range 25 {
+		fmt.Fprintf(&cases, `<testcase classname="c" name="t%02d"><failure message="line one&#10;line two"/></testcase>`, i)
+	}
+	b := newBench(t, builder("cp in.xml TEST-a.xml; echo output", "", "tests = [\"junit:TEST-*.xml\"]"), map[string]string{"in.xml": junitOf(good + cases.String())})
+	b.fails("25 of 26 tests failed")
+	p, err := Open(b.path("relkit.toml"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs, err := p.Logs("fw/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var named []string
+	if err := logs[0].Lines(func(l LogLine) error {
+		if l.Stream == "relkit" && (strings.HasPrefix(string(l.Text), "failed: ") || strings.HasPrefix(string(l.Text), "and ")) {
+			named = append(named, string(l.Text))
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if len(named) != 21 || named[0] != "failed: s: c.t00: line one" || named[20] != "and 5 more" {
+		t.Errorf("the log names %q", named)
+	}
+	want := append([]string{"output"}, named...)
+	for i, line := range b.shown {
+		if i >= len(want) || !strings.HasSuffix(line, " "+want[i]) {
+			t.Errorf("shown is\n%s\nwant\n%s", strings.Join(b.shown, "\n"), strings.Join(want, "\n"))
+			break
+		}
+	}
+	if len(b.shown) != len(want) {
+		t.Errorf("%d lines are shown, want %d", len(b.shown), len(want))
+	}
+}
+
 func TestResultsThatAreNotThere(t *testing.T) {
 	b := newBench(t, builder("sh in", "", "tests = [\"junit:TEST-*.xml\"]"), map[string]string{"in": "true"})
 	b.fails("no test results match")
