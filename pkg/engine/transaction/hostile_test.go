@@ -129,8 +129,8 @@ func TestDiskStaysFull(t *testing.T) {
 	for _, s := range scenarios(t) {
 		t.Run(s.name, func(t *testing.T) {
 			steps := s.clean(t)
-			for k := 1; k <= steps; k += stride() {
-				m := s.setUp(t)
+			for k := 1; k <= steps; k += 3 * stride() {
+				m := s.fresh(t)
 				s.kind.set(m)
 				_ = s.run(target(m, &fsys.Meter{FailAt: k, Err: syscall.ENOSPC, Sticky: true, ShortWrite: true}))
 				s.check(t, m, fmt.Sprintf("full from step %d on", k))
@@ -322,8 +322,8 @@ func TestNewInodeNumbers(t *testing.T) {
 	for _, s := range scenarios(t) {
 		t.Run(s.name, func(t *testing.T) {
 			steps := s.clean(t)
-			for k := 1; k <= steps; k += 3 * stride() {
-				m := s.setUp(t)
+			for k := 1; k <= steps; k += 5 * stride() {
+				m := s.fresh(t)
 				s.kind.set(m)
 				meter := &fsys.Meter{CrashAt: k}
 				_ = s.run(target(m, meter))
