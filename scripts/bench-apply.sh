@@ -20,33 +20,36 @@ done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-mkdir ms kb
+mkdir ms cost
 export SOURCE_DATE_EPOCH=1700000000 LC_ALL=C
 
 # --- measuring ---------------------------------------------------------------
 
 # timed NAME COMMAND…: runs it on a disk that has nothing left to write, and notes
-# its time in milliseconds and its peak memory in KiB under NAME.
+# under NAME its time in milliseconds, its peak memory in KiB and its processor
+# time in seconds, user and system: on a busy machine the time that goes by is the
+# neighbours' as well.
 timed() {
 	local name=$1 start end
 	shift
 	sync
 	start=$EPOCHREALTIME
-	/usr/bin/time -a -o "kb/$name" -f %M "$@" >out 2>err || { cat err >&2; echo "bench-apply: failed: $*" >&2; exit 1; }
+	/usr/bin/time -a -o "cost/$name" -f '%M %U %S' "$@" >out 2>err || { cat err >&2; echo "bench-apply: failed: $*" >&2; exit 1; }
 	end=$EPOCHREALTIME
 	awk -v a="$start" -v b="$end" 'BEGIN { printf "%.2f\n", (b - a) * 1000 }' >>"ms/$name"
 }
 
 median() { sort -n "$1" | awk '{ v[NR] = $1 } END { printf "%.1f", NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 range() { sort -n "$1" | awk 'NR == 1 { a = $1 } END { printf "%.0f-%.0f", a, $1 }'; }
+cpu() { awk '{ print ($2 + $3) * 1000 }' "$1" | sort -n | awk '{ v[NR] = $1 } END { printf "%.0f", v[int((NR + 1) / 2)] }'; }
 peak() { awk '$1 > m { m = $1 } END { printf "%.1f", m / 1024 }' "$1"; }
 
-row() { printf '%-44s %10s %13s %8s %10s %10s\n' "$@"; }
+row() { printf '%-44s %10s %13s %7s %7s %11s %7s\n' "$@"; }
 result() { # NAME WHAT REFERENCE: the line of a table
 	local ratio=- visible=-
 	[ -z "$3" ] || ratio=$(awk -v a="$(median "ms/$1")" -v b="$(median "ms/$3")" 'BEGIN { printf "%.2f", a / b }')
 	[ ! -e "ms/$1.visible" ] || visible=$(median "ms/$1.visible")
-	row "$2" "$(median "ms/$1")" "$(range "ms/$1")" "$ratio" "$visible" "$(peak "kb/$1")"
+	row "$2" "$(median "ms/$1")" "$(range "ms/$1")" "$ratio" "$(cpu "cost/$1")" "$visible" "$(peak "cost/$1")"
 }
 
 # --- what is measured --------------------------------------------------------
@@ -136,7 +139,7 @@ dpkg_turn() {
 
 # --- the tables --------------------------------------------------------------
 
-header() { row "$1" "median ms" "least-most" "ratio" "visible ms" "MiB"; }
+header() { row "$1" "median ms" "least-most" "ratio" "cpu ms" "visible ms" "MiB"; }
 
 peers() {
 	local turn name missing=()
@@ -198,9 +201,9 @@ start() {
 		timed help "$relkit" --help
 		timed bare /bin/true
 	done
-	cd project && mkdir ms kb
+	cd project && mkdir ms cost
 	for _ in $(seq "$runs"); do timed build "$relkit" build -q --if-changed fw; done
-	mv ms/build ../ms && mv kb/build ../kb && cd ..
+	mv ms/build ../ms && mv cost/build ../cost && cd ..
 	echo
 	header "starting (medians of 50)"
 	result bare "/bin/true, for comparison" ""
