@@ -40,10 +40,15 @@ func inspectCommand(e *env) *cli.Command {
 				}
 			}
 			name := names[0]
+			o.Policy.Subject = failure.Word(name)
 			if info, err := os.Stat(name); err == nil && info.IsDir() {
+				o.Folder = true
 				if name, err = inspect.Dir(name); err != nil {
 					return err
 				}
+			}
+			if o.Beside, err = besideSignoffs(name); err != nil {
+				return err
 			}
 			f, err := e.open(name)
 			if err != nil {

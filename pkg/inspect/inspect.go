@@ -30,6 +30,10 @@ type Options struct {
 	Verify bool
 	Policy trust.Policy
 	Now    time.Time
+	// Folder says that what lies beside the file is meant as well.
+	Folder bool
+	// Beside are the sign-offs that lie beside a patch.
+	Beside []signature.SignedDoc
 }
 
 // Result is what was found.
@@ -42,11 +46,13 @@ type Result struct {
 	Digest digest.Digest `json:"digest"`
 	// Document is the patch.json or the record itself.
 	Document any `json:"document,omitempty"`
-	// Signoffs are those inside a patch.
+	// Signoffs are those inside a patch, and those beside it.
 	Signoffs []Signoff `json:"signoffs,omitempty"`
 	Files    []File    `json:"files,omitempty"`
 	Tree     *Tree     `json:"tree,omitempty"`
 	Audit    *Audit    `json:"audit,omitempty"`
+	// Whole says what of a folder has been compared with the record.
+	Whole string `json:"whole,omitempty"`
 	// Verified is set with --verify: who vouches for it.
 	Verified []trust.Accepted `json:"verified,omitempty"`
 }
@@ -81,7 +87,14 @@ func Look(ctx context.Context, name string, r io.Reader, o Options) (*Result, er
 	case bytes.HasPrefix(head, []byte("#mtree\n")):
 		err = res.manifest(in, o)
 	case len(bytes.TrimLeft(head, " \t\r\n")) > 0 && bytes.TrimLeft(head, " \t\r\n")[0] == '{':
-		err = res.document(in, o)
+		err = res.document(ctx, in, o)
+	case o.Verify && signed(name):
+		err = res.file(in, o)
+	case isArchive(head) && !o.Verify:
+		err = res.archive(in, o)
+	case isArchive(head):
+		return nil, failure.WithHint(failure.Errorf(failure.Untrusted, "%q is not signed: there is no %q", name, name+trust.SigSuffix),
+			"relkit sign %s --key KEYFILE", failure.Word(name))
 	default:
 		kind := failure.Refused
 		if o.Verify {
@@ -109,7 +122,7 @@ func Dir(dir string) (string, error) {
 }
 
 // document reads a JSON document by its schema, or an audit log.
-func (res *Result) document(r io.Reader, o Options) error {
+func (res *Result) document(ctx context.Context, r io.Reader, o Options) error {
 	b, err := io.ReadAll(io.LimitReader(r, maxDocument+1))
 	if err != nil {
 		return err
@@ -133,14 +146,38 @@ func (res *Result) document(r io.Reader, o Options) error {
 	if !o.Verify || res.Audit != nil {
 		return nil // of an audit log the chain has been verified
 	}
+	if o.Folder {
+		if err := res.folder(ctx, o); err != nil {
+			return err
+		}
+	}
 	return res.verifySigned(b, head.Schema, o)
+}
+
+// maxSigned bounds a file of no format of relkit's that is verified, in bytes.
+const maxSigned = 1 << 30
+
+// file verifies any file by the signature beside it.
+func (res *Result) file(r io.Reader, o Options) error {
+	b, err := io.ReadAll(io.LimitReader(r, maxSigned+1))
+	if err != nil {
+		return err
+	}
+	if len(b) > maxSigned {
+		return failure.Errorf(failure.Refused, "more than %d bytes", maxSigned)
+	}
+	res.Kind, res.Digest = "file", digest.Of(b)
+	return res.verifySigned(b, "", o)
 }
 
 // verifySigned checks the signature beside a document, FILE.sig.
 func (res *Result) verifySigned(b []byte, schema string, o Options) error {
 	sig, err := readSignature(res.File + trust.SigSuffix)
 	if err != nil {
-		return err
+		if res.Whole != "" {
+			err = fmt.Errorf("whole (%s), but %w", res.Whole, err)
+		}
+		return failure.WithHint(err, "relkit sign %s --key KEYFILE", failure.Word(res.File))
 	}
 	doc := signature.SignedDoc{Name: filepath.Base(res.File) + trust.SigSuffix, Doc: b, Sig: sig}
 	res.Verified, err = trust.CheckDocument(o.Policy, namespaceOf(schema), b, []signature.SignedDoc{doc}, o.Now)

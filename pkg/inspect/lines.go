@@ -34,6 +34,9 @@ func (res *Result) Rows() [][]string {
 	if a := res.Audit; a != nil {
 		rows = append(rows, auditRows(a)...)
 	}
+	if res.Whole != "" {
+		rows = append(rows, []string{"whole", res.Whole})
+	}
 	for _, a := range res.Verified {
 		rows = append(rows, []string{"verified", a.Role + " by " + a.Signer()})
 	}

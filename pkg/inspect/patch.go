@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"io"
+	"slices"
 
 	"github.com/relkit/relkit/pkg/engine/trust"
 	"github.com/relkit/relkit/pkg/failure"
@@ -34,14 +35,15 @@ func (res *Result) patch(r io.Reader, o Options) error {
 		return err
 	}
 	res.Kind, res.Digest, res.Document = "patch", p.ID(), p.Header()
-	for _, s := range p.Signoffs() {
+	signoffs := append(slices.Clone(p.Signoffs()), o.Beside...)
+	for _, s := range signoffs {
 		res.Signoffs = append(res.Signoffs, describeSignoff(p.ID(), s))
 	}
 	if o.Verify {
 		if p.Header().Expired(o.Now) {
 			return failure.Errorf(failure.Untrusted, "the patch expired on %s", p.Header().Expires)
 		}
-		if res.Verified, err = trust.CheckSignoffs(o.Policy, p.ID(), p.Signoffs(), o.Now); err != nil {
+		if res.Verified, err = trust.CheckSignoffs(o.Policy, p.ID(), signoffs, o.Now); err != nil {
 			return err
 		}
 	}
