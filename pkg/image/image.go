@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/relkit/relkit/pkg/engine/store"
@@ -145,6 +146,9 @@ func (g *get) folder(ctx context.Context, dir string) error {
 	return g.restore(ctx, tree.Source(root, entries), changed)
 }
 
+// maxBehind is how many bytes may follow an archive: some records of any tar.
+const maxBehind = 64 << 20
+
 // stream takes the image from a tar archive and returns the machine description in it.
 func (g *get) stream(ctx context.Context, r io.Reader) ([]byte, error) {
 	r, stop := interruptible(ctx, r)
@@ -154,13 +158,20 @@ func (g *get) stream(ctx context.Context, r io.Reader) ([]byte, error) {
 		return nil, fmt.Errorf("reading the stream: %w", err)
 	}
 	defer plain.Close()
+	space, err := g.draft.FS().Space(g.draft.Into())
+	if err != nil {
+		return nil, err
+	}
 	members := archive.Any(bufio.NewReaderSize(plain, 1<<20))
-	if err := g.restore(ctx, g.items(members), nil); err != nil {
+	if err := g.restore(ctx, g.items(members, int64(min(space.FreeBytes, math.MaxInt64))), nil); err != nil {
 		return nil, cut(err)
 	}
 	// What is packed with a checksum or a length behind the archive is checked
 	// only by reading to its end. GNU tar fills its last record with zeros.
-	if _, err := io.Copy(io.Discard, plain); err != nil {
+	switch n, err := io.CopyN(io.Discard, plain, maxBehind+1); {
+	case n > maxBehind:
+		return nil, failure.Errorf(failure.Refused, "reading the stream: more than %d bytes behind the archive", maxBehind)
+	case err != io.EOF:
 		return nil, cut(fmt.Errorf("reading the stream: %w", err))
 	}
 	if changed := members.Changed(); changed != nil {
@@ -194,7 +205,7 @@ func (g *get) restore(ctx context.Context, items tree.Items, changed func(string
 	}
 	err := tree.Restore(ctx, g.draft.FS(), items, tree.RestoreOptions{
 		Into: g.draft.Into(), NoSync: true, Same: g.draft.Same, Wrote: g.wrote, Changed: changed})
-	if failure.Of(err) == failure.Refused {
+	if failure.Of(err) == failure.Refused && failure.Hint(err) == "" {
 		err = failure.WithHint(err, "take the image as root, or with --no-owner, as a tree of your own files")
 	}
 	return err

@@ -31,8 +31,9 @@ func interruptible(ctx context.Context, r io.Reader) (_ io.Reader, stop func()) 
 
 // items is an archive's members as what is to be restored, without what is left
 // out. The content of a hard-linked file is with its first name: where that one
-// is left out and another is not, there is nothing to restore it from.
-func (g *get) items(members archive.Members) tree.Items {
+// is left out and another is not, there is nothing to restore it from. A file
+// larger than free, in bytes, is refused: holes would let any size fit.
+func (g *get) items(members archive.Members, free int64) tree.Items {
 	return func(yield func(*tree.Item, error) bool) {
 		dropped := map[string]bool{}
 		for {
@@ -51,6 +52,11 @@ func (g *get) items(members archive.Members) tree.Items {
 			}
 			if dropped[m.LinkTo] {
 				yield(nil, failure.Errorf(failure.Refused, "%q is left out, but %q is a hard link to it", m.LinkTo, path))
+				return
+			}
+			if m.Entry.Size > free {
+				yield(nil, failure.WithHint(failure.Errorf(failure.Refused, "%q is %d bytes long, and the store has %d free", path, m.Entry.Size, free),
+					"--exclude %q leaves it out", path))
 				return
 			}
 			it := &tree.Item{Entry: &m.Entry, LinkTo: m.LinkTo}

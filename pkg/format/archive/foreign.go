@@ -20,12 +20,17 @@ type Foreign struct {
 	tail  *tail
 	seen  map[string]manifest.Kind
 	queue []*Item
+	// most is how many names are taken.
+	most int
 }
+
+// maxNames bounds what Foreign remembers: some 200 bytes a name.
+const maxNames = 8 << 20
 
 // NewForeign reads an archive from r.
 func NewForeign(r io.Reader) *Foreign {
 	t := &tail{r: r}
-	return &Foreign{r: tar.NewReader(t), tail: t, seen: map[string]manifest.Kind{}}
+	return &Foreign{r: tar.NewReader(t), tail: t, seen: map[string]manifest.Kind{}, most: maxNames}
 }
 
 // tail remembers the last block that was read: package tar takes an archive that
@@ -61,7 +66,7 @@ func (f *Foreign) Next() (*Item, error) {
 			return nil, err
 		}
 		if err := f.take(h); err != nil {
-			return nil, fmt.Errorf("member %q: %w", h.Name, err)
+			return nil, fmt.Errorf("member %q: %w", short(h.Name), err)
 		}
 	}
 	it := f.queue[0]
@@ -94,6 +99,9 @@ func (f *Foreign) take(h *tar.Header) error {
 	}
 	if err := f.folders(e); err != nil {
 		return err
+	}
+	if len(f.seen) >= f.most {
+		return fmt.Errorf("more than %d names", f.most)
 	}
 	f.seen[e.Path] = e.Kind
 	f.queue = append(f.queue, it)
@@ -162,6 +170,14 @@ func (f *Foreign) item(h *tar.Header) (*Item, error) {
 	return it, e.ValidateMeta()
 }
 
+// short is a name for a message.
+func short(name string) string {
+	if len(name) > 200 {
+		return name[:200] + "…"
+	}
+	return name
+}
+
 // clean makes a member's name a path: without "./" and slashes at either end.
 // ".." is an error.
 func clean(name string) (string, error) {
@@ -174,6 +190,9 @@ func clean(name string) (string, error) {
 	path := strings.Join(parts, "/")
 	if path == "" {
 		path = "."
+	}
+	if manifest.TooDeep(path) {
+		return "", fmt.Errorf("a path more than %d folders deep", manifest.MaxDepth)
 	}
 	if !manifest.ValidPath(path) {
 		return "", fmt.Errorf("bad path %q", name)

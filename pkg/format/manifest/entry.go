@@ -131,6 +131,13 @@ func Parent(path string) string {
 	return "."
 }
 
+// MaxDepth is how many names a path may have, one below the other. Trees have a
+// tenth of it; deeper ones only cost time, and many tools fail to remove them.
+const MaxDepth = 512
+
+// TooDeep tells whether path has more names than MaxDepth.
+func TooDeep(path string) bool { return strings.Count(path, "/") >= MaxDepth }
+
 // ValidPath tells whether path may stand in a manifest: ".", or relative and
 // clean with no empty, "." or ".." component and no NUL.
 func ValidPath(path string) bool {

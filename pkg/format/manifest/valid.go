@@ -35,6 +35,9 @@ func (e *Entry) ValidateMeta() error {
 	if !ValidPath(e.Path) {
 		return fmt.Errorf("bad path %q", e.Path)
 	}
+	if TooDeep(e.Path) {
+		return fmt.Errorf("entry %.40q…: more than %d folders deep", e.Path, MaxDepth)
+	}
 	if err := e.validate(); err != nil {
 		return fmt.Errorf("entry %q: %w", e.Path, err)
 	}
