@@ -92,6 +92,7 @@ func (e *env) patchMakeOptions(c *cli.Context) (o patchmake.Options, err error) 
 	if o.Scratch == "" {
 		o.Scratch = e.Getenv("TMPDIR")
 	}
+	o.Stdin = e.Stdin
 	o.Create = func(name string) (patchmake.Output, error) { return e.create(name, 0o644, true) }
 	o.Include, o.Role, o.Log, o.Progress = c.StringSlice("insecure-include"), c.String("as"), e.Log, e.progress()
 	if o.Created, err = e.stamp(); err != nil {

@@ -41,8 +41,9 @@ type Progress interface {
 type Options struct {
 	// Old and New are folders, folders of builds, tar archives, or stored images
 	// NAME:VERSION.
-	// Old is "" for a full patch.
+	// Old is "" for a full patch; "-" is an archive that Stdin gives.
 	Old, New string
+	Stdin    io.Reader
 	// Store is where images are stored.
 	Store   string
 	Meta    Meta
@@ -155,11 +156,11 @@ func (m *maker) read(ctx context.Context) (err error) {
 	}
 	note := func(path, why string) { m.Log.Warn("left out", "path", path, "why", why) }
 	if m.Old != "" {
-		if m.old, err = openSide(ctx, m.Old, "from", m.Store, m.scratchDir); err != nil {
+		if m.old, err = openSide(ctx, m.Old, "from", m.Options, m.scratchDir); err != nil {
 			return err
 		}
 	}
-	if m.new, err = openSide(ctx, m.New, "to", m.Store, m.scratchDir); err != nil {
+	if m.new, err = openSide(ctx, m.New, "to", m.Options, m.scratchDir); err != nil {
 		return err
 	}
 	m.Progress.Start(0, "reading the trees")

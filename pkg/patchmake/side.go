@@ -23,7 +23,8 @@ import (
 
 // side is one of the two trees.
 type side struct {
-	name    string // as the operand was given, for messages
+	name    string    // as the operand was given, for messages
+	stdin   io.Reader // of the operand "-"; nil for others
 	dir     string
 	root    fsys.FS
 	product string
@@ -37,8 +38,12 @@ type side struct {
 
 // openSide finds the tree that an operand means. An archive is unpacked into
 // a folder called which, of the scratch folder.
-func openSide(ctx context.Context, operand, which, storeDir string, scratch func() (string, error)) (*side, error) {
+func openSide(ctx context.Context, operand, which string, m *Options, scratch func() (string, error)) (*side, error) {
 	s := &side{name: operand, dir: operand}
+	storeDir := m.Store
+	if operand == "-" {
+		s.name, s.stdin = "standard input", m.Stdin
+	}
 	err := s.find(which, storeDir)
 	if err == nil && s.archive {
 		err = s.unpack(ctx, which, scratch)
@@ -53,6 +58,10 @@ func openSide(ctx context.Context, operand, which, storeDir string, scratch func
 }
 
 func (s *side) find(which, storeDir string) error {
+	if s.stdin != nil {
+		s.archive = true
+		return nil
+	}
 	info, err := os.Stat(s.name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && strings.Contains(s.name, ":") && !strings.Contains(s.name, "/") && storeDir != "":
@@ -70,12 +79,16 @@ func (s *side) find(which, storeDir string) error {
 
 // unpack restores the tree of a tar archive, packed or not.
 func (s *side) unpack(ctx context.Context, which string, scratch func() (string, error)) error {
-	f, err := os.Open(s.name)
-	if err != nil {
-		return err
+	in := s.stdin
+	if in == nil {
+		f, err := os.Open(s.name)
+		if err != nil {
+			return failure.As(failure.Usage, err)
+		}
+		defer f.Close()
+		in = f
 	}
-	defer f.Close()
-	plain, err := archive.Unpack(f)
+	plain, err := archive.Unpack(contextReader{ctx, in})
 	if err != nil {
 		return fmt.Errorf("reading %q: %w", s.name, err)
 	}
