@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/digest"
@@ -317,6 +318,11 @@ func TestCaptureStopsEarly(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for range Capture(t.Context(), open(t, dir), Options{Jobs: 4}) {
 		break
+	}
+	// One that has said that it is done takes a moment to be gone.
+	deadline := time.Now().Add(5 * time.Second)
+	for runtime.NumGoroutine() > before && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
 	}
 	if after := runtime.NumGoroutine(); after > before {
 		t.Errorf("%d goroutines before, %d after", before, after)
