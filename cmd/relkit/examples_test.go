@@ -137,6 +137,18 @@ func TestWalkThroughConfiguration(t *testing.T) {
 	}
 }
 
+// TestMachineFileExample reads the machine.toml of relkit-machine.toml(5), and
+// nothing but it.
+func TestMachineFileExample(t *testing.T) {
+	var file struct {
+		Compatible []string `toml:"compatible"`
+	}
+	text := strings.Join(exampleLines(readPage(t, "relkit-machine.toml.5")), "\n")
+	if err := config.Decode("machine.toml", []byte(text), &file); err != nil || len(file.Compatible) != 3 {
+		t.Errorf("%q: %v, %v", text, file.Compatible, err)
+	}
+}
+
 // TestDemoShowsEveryCommand: a command that the demo leaves out is one that a
 // newcomer does not meet.
 func TestDemoShowsEveryCommand(t *testing.T) {
