@@ -41,6 +41,8 @@ func getimageCommand(e *env) *cli.Command {
 		Action: func(c *cli.Context) error {
 			verify, list, prune := c.String("verify") != "", c.Bool("list"), c.Bool("prune")
 			switch {
+			case c.IsSet("keep") && !prune:
+				return failure.Errorf(failure.Usage, "--keep goes with --prune")
 			case verify && list || verify && prune || list && prune:
 				return failure.Errorf(failure.Usage, "want one of --verify, --list and --prune")
 			case verify:

@@ -123,7 +123,11 @@ func makeFolder(dir string) error {
 		return err
 	}
 	defer files.Close()
-	return fsys.MkdirAll(files, filepath.Base(dir), 0o755)
+	err = fsys.MkdirAll(files, filepath.Base(dir), 0o755)
+	if p := new(fs.PathError); errors.As(err, &p) {
+		p.Path = dir // from the root, not from its parent
+	}
+	return err
 }
 
 // Close lets go of the store.

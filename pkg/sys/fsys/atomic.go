@@ -54,12 +54,23 @@ func NewAtomic(path string, mode os.FileMode) (*Atomic, error) {
 	}
 	// EOPNOTSUPP or EISDIR: no O_TMPFILE here. Any other error comes again.
 	if err := a.openNamed(mode); err != nil {
-		if p := new(fs.PathError); errors.As(err, &p) {
-			p.Path = path // what was asked for, not its temporary name
-		}
-		return nil, err
+		return nil, a.asked(err)
 	}
 	return a, nil
+}
+
+// asked makes an error speak of the file that was asked for: nobody knows its
+// temporary name.
+func (a *Atomic) asked(err error) error {
+	var p *fs.PathError
+	var l *os.LinkError
+	switch {
+	case errors.As(err, &p):
+		return &fs.PathError{Op: p.Op, Path: a.path, Err: p.Err}
+	case errors.As(err, &l):
+		return &fs.PathError{Op: l.Op, Path: a.path, Err: l.Err}
+	}
+	return err
 }
 
 func (a *Atomic) openNamed(mode os.FileMode) (err error) {
@@ -76,7 +87,13 @@ func (a *Atomic) spare() string {
 }
 
 // Write appends to the file.
-func (a *Atomic) Write(p []byte) (int, error) { return a.f.Write(p) }
+func (a *Atomic) Write(p []byte) (int, error) {
+	n, err := a.f.Write(p)
+	if a.temp != "" {
+		err = a.asked(err)
+	}
+	return n, err
+}
 
 // WriteAt writes at an offset, of a regular file.
 func (a *Atomic) WriteAt(p []byte, off int64) (int, error) { return a.f.WriteAt(p, off) }
@@ -94,7 +111,7 @@ func (a *Atomic) Commit() error {
 		return a.f.Close()
 	}
 	if err := a.publish(); err != nil {
-		return errors.Join(err, a.Abort())
+		return errors.Join(a.asked(err), a.Abort())
 	}
 	a.done = true
 	dir, err := os.Open(filepath.Dir(a.path))

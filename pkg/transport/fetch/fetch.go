@@ -146,6 +146,9 @@ type part struct {
 func openPart(path string, want Blob) (*part, error) {
 	name := partName(path, want)
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+	if p := new(fs.PathError); errors.As(err, &p) {
+		return nil, &fs.PathError{Op: p.Op, Path: path, Err: p.Err} // not its temporary name
+	}
 	if err != nil {
 		return nil, err
 	}
