@@ -171,12 +171,13 @@ func ParseStatus(b []byte) (*Status, error) {
 var schemaField = regexp.MustCompile(`^\s*\{\s*"schema"\s*:\s*"(relkit\.channel-[a-z]+/v([0-9]{1,9}))"`)
 
 // decode refuses a document of a later schema as that, not as damaged: it is
-// for a newer relkit. The schema is the first field.
+// for a newer relkit. The schema is the first field. A key that nobody knows is
+// failure.Untrusted: what was signed is not what would be understood.
 func decode(b []byte, limit int, v any, schema string) error {
 	if m := schemaField.FindSubmatch(b[:min(len(b), 200)]); m != nil && string(m[1]) != schema && sameNoun(string(m[1]), schema) {
 		return failure.Errorf(failure.Refused, "schema %q: this relkit reads %q; update relkit first", m[1], schema)
 	}
-	return strict.Decode(b, limit, v)
+	return failure.As(failure.Untrusted, strict.Decode(b, limit, v))
 }
 
 func sameNoun(a, b string) bool {

@@ -126,9 +126,9 @@ func TestParseRefuses(t *testing.T) {
 	}{
 		{strings.Replace(text, "status/v1", "status/v2", 1), "update relkit first", failure.Refused},
 		{strings.Replace(text, "channel-status/v1", "channel-releases/v1", 1), `schema "relkit.channel-releases/v1"`, failure.Failed},
-		{strings.Replace(text, `"serial"`, `"mirrors":[],"serial"`, 1), `unknown field "mirrors"`, failure.Failed},
-		{text + "{}", "text after the document", failure.Failed},
-		{text + strings.Repeat(" ", MaxStatus), "at most", failure.Failed},
+		{strings.Replace(text, `"serial"`, `"mirrors":[],"serial"`, 1), `unknown field "mirrors"`, failure.Untrusted},
+		{text + "{}", "text after the document", failure.Untrusted},
+		{text + strings.Repeat(" ", MaxStatus), "at most", failure.Untrusted},
 	} {
 		if _, err := ParseStatus([]byte(c.in)); err == nil || !strings.Contains(err.Error(), c.want) || failure.Of(err) != c.kind {
 			t.Errorf("ParseStatus(%.80s) = %v (kind %d), want %q (kind %d)", c.in, err, failure.Of(err), c.want, c.kind)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/strict"
@@ -66,7 +67,8 @@ func (i *Image) Encode() ([]byte, error) {
 	return b, nil
 }
 
-// DecodeImage reads a document. Unknown fields are errors, with their offset.
+// DecodeImage reads a document. What is wrong with it, unknown fields among it,
+// is failure.Untrusted, with its offset.
 func DecodeImage(b []byte) (*Image, error) {
 	i := new(Image)
 	err := strict.Decode(b, MaxImage, i)
@@ -74,7 +76,7 @@ func DecodeImage(b []byte) (*Image, error) {
 		err = i.Check()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("reading image record: %w", err)
+		return nil, failure.Errorf(failure.Untrusted, "reading image record: %w", err)
 	}
 	return i, nil
 }
