@@ -112,7 +112,7 @@ func (e *env) publish(c *cli.Context, names []string) error {
 		return err
 	}
 	if len(names) == 0 && !changesChannel(c) {
-		return failure.WithHint(failure.Errorf(failure.Usage, "nothing to publish: no artifact, and no flag that changes the channel"), "--refresh says that the channel stands as it is")
+		return failure.Errorf(failure.Usage, "nothing to publish: no artifact, and no flag that changes the channel, as --refresh does that says it stands as it is")
 	}
 	signer, release, err := e.signer(c)
 	if err != nil {

@@ -91,26 +91,29 @@ func Fetch(ctx context.Context, ref Ref, o FetchOptions) (*Fetched, error) {
 	}
 	if m.Type == artifact.TypeReleases && !ref.ByDigest() {
 		if o.File != "" {
-			return nil, failure.WithHint(failure.Errorf(failure.Usage, "%s is a channel, which may have several files for this machine", ref), "relkit fetch %s --to DIR", ref)
+			return nil, failure.WithHint(failure.Errorf(failure.Usage, "%s is a channel, which may have several files for this machine", ref), "relkit fetch %s --to DIR", failure.Word(ref.String()))
 		}
 		return fetchChannel(ctx, repo, ref, o)
 	}
-	if err := notChannel(ref, o); err != nil {
+	if err := notChannel(ref, d, o); err != nil {
 		return nil, err
 	}
 	files, err := fetchFiles(ctx, repo, m, o)
+	if failure.Of(err) == failure.Refused && o.File != "" {
+		err = failure.WithHint(err, "relkit fetch %s --to DIR", failure.Word(ref.String()))
+	}
 	return &Fetched{Source: ref.At(d.String()).String(), Files: files}, err
 }
 
 // notChannel refuses what has been a channel and now says that it is something
 // else: whoever can write to the repository would get round its signatures.
-func notChannel(ref Ref, o FetchOptions) error {
+func notChannel(ref Ref, d digest.Digest, o FetchOptions) error {
 	if ref.ByDigest() {
 		return nil
 	}
 	if knowsChannel(o.State, ref.Name) {
 		return failure.WithHint(failure.Errorf(failure.Untrusted, "%s is no channel, and this machine knows a channel of that name", ref),
-			"relkit fetch REPO@sha256:… gets an artifact whatever its tag")
+			"relkit fetch %s  # gets it all the same", failure.Word(ref.At(d.String()).String()))
 	}
 	o.Log.Warn("this is an artifact by its tag, not a signed channel: nothing vouches for it but the repository", "reference", ref.String())
 	return nil
@@ -120,7 +123,7 @@ func notChannel(ref Ref, o FetchOptions) error {
 func fetchFiles(ctx context.Context, repo repository, m *artifact.Manifest, o FetchOptions) ([]FetchedFile, error) {
 	if o.File != "" {
 		if len(m.Layers) != 1 {
-			return nil, failure.WithHint(failure.Errorf(failure.Refused, "the artifact has %d files", len(m.Layers)), "--to DIR says where they go")
+			return nil, failure.Errorf(failure.Refused, "the artifact has %d files", len(m.Layers))
 		}
 		files := []FetchedFile{{Path: o.File, Digest: m.Layers[0].Digest, Size: m.Layers[0].Size}}
 		return files, download(ctx, repo, files, o)
@@ -184,7 +187,7 @@ func download(ctx context.Context, repo repository, files []FetchedFile, o Fetch
 func fetchChannel(ctx context.Context, repo repository, ref Ref, o FetchOptions) (*Fetched, error) {
 	if o.Policy.Allowed == nil {
 		return nil, failure.WithHint(failure.Errorf(failure.Usage, "verifying a channel: there is no %s to say who may sign it", cmp.Or(o.Policy.File, "allowed_signers")),
-			"relkit fetch %s --allowed-signers FILE", ref)
+			"relkit fetch %s --allowed-signers FILE", failure.Word(ref.String()))
 	}
 	pair, err := readChannel(ctx, repo, ref, o)
 	if err != nil {

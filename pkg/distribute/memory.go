@@ -85,7 +85,7 @@ func (m memory) load() (*channel.Seen, error) {
 		err = fmt.Errorf("it is about %s of %s", seen.Channel, seen.Product)
 	}
 	if err != nil {
-		return nil, failure.WithHint(fmt.Errorf("reading %q: %w", m.path(), err), "removing the file makes this machine forget what it has seen of the channel")
+		return nil, failure.WithHint(fmt.Errorf("reading %q: %w", m.path(), err), "rm %s  # makes this machine forget what it has seen of the channel", failure.Word(m.path()))
 	}
 	return seen, nil
 }

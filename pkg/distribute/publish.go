@@ -135,8 +135,7 @@ func (o *ChannelOptions) maySign() error {
 	case len(roles) == 0:
 		return failure.Errorf(failure.Untrusted, "key %s may not sign channels, says %s", signature.Fingerprint(key), file)
 	}
-	return failure.WithHint(failure.Errorf(failure.Untrusted, "key %s may not sign as %q, says %s", signature.Fingerprint(key), o.Role, file),
-		"--as %s", roles[0])
+	return failure.Errorf(failure.Untrusted, "key %s may not sign as %q but as %q, says %s", signature.Fingerprint(key), o.Role, roles, file)
 }
 
 // releasable holds that the files are patches from and to named versions, of one

@@ -39,7 +39,7 @@ func (a *file) unfit() error {
 	}
 	if len(a.words) == 0 {
 		return failure.WithHint(failure.Errorf(failure.Refused, "%q is signed off by nobody, so no machine would take it", a.name),
-			"relkit sign %s --as release --key KEYFILE", a.name)
+			"relkit sign %s --as release --key KEYFILE", failure.Word(a.name))
 	}
 	var roles []string
 	for role, s := range a.words {
@@ -52,7 +52,7 @@ func (a *file) unfit() error {
 	}
 	role := slices.Min(roles)
 	return failure.WithHint(failure.Errorf(failure.Refused, "%q: the verdict of role %q is %q, and no newer one says otherwise", a.name, role, a.words[role].Verdict),
-		"relkit sign %s --as %s --key KEYFILE", a.name, role)
+		"relkit sign %s --as %s --key KEYFILE", failure.Word(a.name), role)
 }
 
 // warnUnfit says of files that are only copied what would keep them out of a channel.

@@ -161,7 +161,7 @@ func TestKeyMustHaveTheRole(t *testing.T) {
 		want string
 	}{
 		"unknown":      {func(o *ChannelOptions) { o.Signer = key(t, "mallory") }, "may not sign channels"},
-		"another role": {func(o *ChannelOptions) { o.Signer = key(t, "sam") }, `may not sign as "release"`},
+		"another role": {func(o *ChannelOptions) { o.Signer = key(t, "sam") }, `may not sign as "release" but as ["status"]`},
 	} {
 		_, err := w.publish(func(o *ChannelOptions) { o.Policy = ptr(w.policy()); c.as(o) }, one)
 		if failure.Of(err) != failure.Untrusted || !strings.Contains(err.Error(), c.want) {
