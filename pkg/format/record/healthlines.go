@@ -27,7 +27,7 @@ type healthCheckLine struct {
 type healthSummaryLine struct {
 	Schema string `json:"schema"`
 	*Health
-	Checks any    `json:"checks,omitempty"`
+	Checks any `json:"checks,omitempty"`
 }
 
 // EncodeLines is the report as JSON Lines: one a check, then what is left of it.
