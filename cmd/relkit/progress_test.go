@@ -84,7 +84,9 @@ func TestCommandsShowProgress(t *testing.T) {
 		{"distribute p.rkp --to dir:www", "pushing"},
 		{"patch-apply --root m --allowed-signers allowed p.rkp", "verifying p.rkp|staging fw-1-2"},
 	} {
-		t.Run(c.args, func(t *testing.T) { checkProgress(t, runProgress(t, strings.Fields(c.args)...), strings.Split(c.phases, "|")) })
+		t.Run(c.args, func(t *testing.T) {
+			checkProgress(t, runProgress(t, strings.Fields(c.args)...), strings.Split(c.phases, "|"))
+		})
 	}
 	out, errs, status := runTool(t, "", nil, "distribute", "p.rkp", "--to", "dir:www", "-n")
 	if status != 0 {
