@@ -4,7 +4,7 @@
 #
 # It needs git, a C compiler, make, curl and ssh-keygen, and no root: the
 # machines are folders. Everything happens below one temporary folder.
-# shellcheck disable=SC2016,SC2034 # command lines are printed first and then evaluated
+# shellcheck disable=SC2016,SC2034,SC2154 # command lines are printed first and then evaluated
 set -eu
 
 relkit=${RELKIT:-relkit}
