@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -37,13 +39,22 @@ func auditCommand(e *env) *cli.Command {
 			}
 			dir, err := fsys.Open(c.String("state"))
 			if err != nil {
-				return err
+				return failure.As(failure.Usage, err)
 			}
 			defer dir.Close()
 			s := state.New(dir)
 			lines, head, err := s.Verify()
+			if errors.Is(err, fs.ErrPermission) {
+				return err
+			}
 			if err != nil {
 				return failure.As(failure.Untrusted, err)
+			}
+			if len(lines) == 0 {
+				// A log is begun with the first transaction and never removed.
+				if all, err := s.Transactions(); err != nil || len(all) > 0 {
+					return errors.Join(err, failure.Errorf(failure.Untrusted, "audit.jsonl is gone: there are journals of %d transactions", len(all)))
+				}
 			}
 			if c.Bool("verify") {
 				return e.printHead(c, s, head)

@@ -200,7 +200,7 @@ func (a *applier) trust(p *patch.Reader, s Source) (accepted []trust.Accepted, e
 	} else if a.o.Policy.Allowed != nil {
 		policy := a.o.Policy
 		if !s.Once {
-			policy.Subject = s.Name
+			policy.Subject = failure.Word(s.Name)
 		}
 		accepted, err = trust.CheckSignoffs(policy, p.ID(), docs, a.opt.Now())
 	}
