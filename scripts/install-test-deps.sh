@@ -31,6 +31,7 @@ qemu-system-x86_64  qemu-system-x86
 /usr/share/seabios/bios-256k.bin seabios
 rsync               rsync
 setfacl             acl
+setfattr            attr
 setpriv             util-linux
 shellcheck          shellcheck
 ssh-keygen          openssh-client
