@@ -9,8 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -61,6 +61,9 @@ func packed(t *testing.T, b []byte, zeros int64, pack func(io.Writer) (io.WriteC
 	return out.Bytes()
 }
 
+// maxBombMemory bounds the writable memory of a getimage that is fed a bomb, in bytes.
+const maxBombMemory = 512 << 20
+
 // Archives that ask for more than there is: refused soon, in little memory, with
 // nothing left in the store and the name free for a good one.
 func TestTarBombs(t *testing.T) {
@@ -91,15 +94,18 @@ func TestTarBombs(t *testing.T) {
 		if err := os.WriteFile(file, c.tar, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(tool, "getimage", "--no-owner", "--store", filepath.Join(dir, "store"), file, "fw")
+		// The bound on memory is the kernel's: what getrusage(2) tells of a child
+		// holds what the parent had when it forked.
+		cmd := exec.Command("sh", "-c", `ulimit -d "$0" && exec "$@"`, strconv.Itoa(maxBombMemory>>10),
+			tool, "getimage", "--no-owner", "--store", filepath.Join(dir, "store"), file, "fw")
 		start := time.Now()
 		out, err := cmd.CombinedOutput()
-		took, peak := time.Since(start), cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss>>10
+		took := time.Since(start)
 		if err == nil || cmd.ProcessState.ExitCode() != c.status || !strings.Contains(string(out), c.want) || len(out) > 2000 {
 			t.Errorf("%s: %v, want %d and %q\n%.2000s", c.what, err, c.status, c.want, out)
 		}
-		if took > 30*time.Second || peak > 256 {
-			t.Errorf("%s: %v and %d MiB", c.what, took, peak)
+		if took > 30*time.Second {
+			t.Errorf("%s: %v", c.what, took)
 		}
 		names, err := os.ReadDir(filepath.Join(dir, "store/fw"))
 		if err != nil || len(names) != 1 || names[0].Name() != ".lock" {
