@@ -352,3 +352,100 @@ func TestNewInodeNumbers(t *testing.T) {
 		t.Fatal(firstDifference(got, want))
 	}
 }
+
+// TestAnotherWriterAndAPowerCut lets something else change a path at a step and
+// cuts the power at the next, in apply and in rollback, written in several ways.
+// What was written is under some name afterwards, and recovery never gives up.
+func TestAnotherWriterAndAPowerCut(t *testing.T) {
+	const precious = "precious, written by another"
+	ways := map[string]func(f fsys.FS) error{
+		"renamed over": func(f fsys.FS) error { return fsys.WriteFile(f, "bin/fw", []byte(precious), 0o755) },
+		"in place": func(f fsys.FS) error {
+			w, err := f.Append("bin/fw")
+			if err != nil {
+				return err
+			}
+			_, err = w.Write([]byte(precious))
+			return errors.Join(err, w.Sync(), w.Close())
+		},
+		"a link": func(f fsys.FS) error {
+			return errors.Join(f.Symlink(precious, "bin/link"), f.Rename("bin/link", "bin/fw", fsys.Replace))
+		},
+	}
+	for _, s := range scenarios(t) {
+		if strings.HasPrefix(s.name, "failing") {
+			continue
+		}
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			steps := s.clean(t)
+			for way, write := range ways {
+				for k := 1; k < steps; k += stride() {
+					m := s.fresh(t)
+					s.kind.set(m)
+					inner, wrote, instant := m.FS(), false, false
+					meter := &fsys.Meter{CrashAt: k + 1, Before: func(step int, op, name string) {
+						if step == k {
+							wrote = write(inner) == nil
+							// Where names cannot be exchanged, a file that is put at a path
+							// between the last look at it and the rename over it is lost:
+							// such a file system has no call that could tell.
+							instant = s.kind == noExchange && op == "rename" && strings.Contains(name, "bin/fw")
+						}
+					}}
+					_ = s.run(target(m, meter))
+					where := fmt.Sprintf("%s at step %d", way, k)
+					if !wrote {
+						t.Fatalf("%s: not written", where)
+					}
+					cut := m.Crash(fsys.Policy{Keep: fsys.KeepAll})
+					if _, err := Recover(target(cut, &fsys.Meter{})); err != nil {
+						t.Fatalf("%s: recovering: %v", where, err)
+					}
+					if !instant && !held(t, cut.FS(), precious) {
+						t.Fatalf("%s: what another wrote is gone", where)
+					}
+				}
+			}
+		})
+	}
+}
+
+// held looks for content, or a link to it, in every visible file of bin.
+func held(t *testing.T, f fsys.FS, content string) bool {
+	t.Helper()
+	names, err := f.ReadDir("bin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if to, err := f.Readlink("bin/" + name); err == nil && to == content {
+			return true
+		}
+		if b, err := fsys.ReadFile(f, "bin/"+name, 1<<20); err == nil && strings.Contains(string(b), content) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestEditAfterRestore: a file that is edited after it was restored, while
+// nothing could be written down, does not stop the next recovery.
+func TestEditAfterRestore(t *testing.T) {
+	older, newer := oldTree(), newTree()
+	m := cutInCommit(t, older, newer)
+	full := &fsys.Meter{FailAt: 1, Err: syscall.ENOSPC, Sticky: true}
+	tg := Target{Root: m.FS(), State: state.New(fsys.Watch(m.Sub(stateDir), full)), Now: time.Now, Log: slog.New(slog.DiscardHandler)}
+	if _, err := Recover(tg); failure.Of(err) != failure.Failed || err == nil {
+		t.Fatalf("got %v", err)
+	}
+	if err := fsys.WriteFile(m.FS(), "bin/fw", []byte("edited"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Recover(target(m, &fsys.Meter{})); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := fsys.ReadFile(m.FS(), "bin/fw", 100); err != nil || string(b) != "edited" {
+		t.Fatalf("%q, %v", b, err)
+	}
+}

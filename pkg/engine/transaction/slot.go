@@ -91,19 +91,20 @@ func (x *Tx) isNew(i int) (bool, error) {
 			return is == oldSide, err
 		}
 	}
-	// The slot is empty, or holds what somebody had put at the path: so it is
-	// once the old inode is back. Nothing else may be so.
+	// The slot is empty, or holds what somebody had put at the path. So it is once
+	// the old inode is back, whatever has been made of it since. If the new one is
+	// still at the path, the cut came between the exchange that brought a
+	// stranger's file out and giving that back; an empty slot then means that the
+	// old inode is lost.
 	live, there, err := present(x.Root, step.Path())
-	if err != nil {
+	if err != nil || !there {
 		return false, err
 	}
-	if there {
-		is, err := x.identify(step.Path(), live, step)
-		if err != nil || is == oldSide {
-			return false, err
-		}
+	is, err := x.identify(step.Path(), live, step)
+	if err == nil && is == newSide && !inSlot {
+		err = fmt.Errorf("the slot of %q is empty, and the new one is at its place", step.Path())
 	}
-	return false, fmt.Errorf("the slot of %q holds neither the old nor the new one", step.Path())
+	return is == newSide, err
 }
 
 // side is which side of a step an inode is.
