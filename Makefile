@@ -14,7 +14,7 @@ BUILD = CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=$(STAMP) -tags urfave_cli_
 PAGES = $(wildcard man/*.[1-9])
 SCHEMAS = $(wildcard man/*.schema.json)
 
-.PHONY: build build-all demo install test test-vm check bench man clean
+.PHONY: build build-all demo install test test-vm check bench fuzz man clean
 
 build:
 	$(BUILD) -o bin/relkit ./cmd/relkit
@@ -57,6 +57,10 @@ check:
 
 bench: build
 	scripts/bench.sh
+
+# Five minutes of processor time for each fuzz target: some hours in all.
+fuzz:
+	scripts/fuzz.sh
 
 # The manual pages as HTML, after a check.
 man:
