@@ -140,11 +140,9 @@ func TestWalkThroughConfiguration(t *testing.T) {
 // TestMachineFileExample reads the machine.toml of relkit-machine.toml(5), and
 // nothing but it.
 func TestMachineFileExample(t *testing.T) {
-	var file struct {
-		Compatible []string `toml:"compatible"`
-	}
 	text := strings.Join(exampleLines(readPage(t, "relkit-machine.toml.5")), "\n")
-	if err := config.Decode("machine.toml", []byte(text), &file); err != nil || len(file.Compatible) != 3 {
+	file, err := config.DecodeMachine("machine.toml", []byte(text))
+	if err != nil || len(file.Compatible) != 3 {
 		t.Errorf("%q: %v, %v", text, file.Compatible, err)
 	}
 }

@@ -209,11 +209,9 @@ func thisMachine(c *cli.Context) (m channel.Machine, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
 	}
-	var file struct {
-		Compatible []string `toml:"compatible"`
-	}
+	var file config.Machine
 	if err == nil {
-		err = config.Decode(machineFile, b, &file)
+		file, err = config.DecodeMachine(machineFile, b)
 	}
 	m.Models = file.Compatible
 	return m, err

@@ -1,9 +1,7 @@
 package update
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 
 	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/failure"
@@ -16,12 +14,6 @@ import (
 
 // MachineFile says what machine this is, in the tree.
 const MachineFile = "etc/relkit/machine.toml"
-
-// machineConfig is the part of machine.toml that applying a patch asks for.
-type machineConfig struct {
-	// Compatible are the models that this machine is, most specific first.
-	Compatible []string `toml:"compatible"`
-}
 
 // admit decides by the header alone whether the patch is for this machine as it is.
 func (a *applier) admit(h *patch.Header, installed journal.Version) error {
@@ -99,20 +91,29 @@ func (a *applier) admitVersion(h *patch.Header, installed journal.Version) error
 	return nil
 }
 
+// readMachine reads the machine.toml of a tree; found is false where there is none.
+func readMachine(root fsys.FS) (m config.Machine, found bool, err error) {
+	b, err := fsys.ReadFile(root, MachineFile, 1<<20)
+	if fsys.IsAbsent(err) {
+		return m, false, nil
+	}
+	if err != nil {
+		return m, false, fmt.Errorf("reading /%s: %w", MachineFile, err)
+	}
+	m, err = config.DecodeMachine("/"+MachineFile, b)
+	return m, true, err
+}
+
 func (a *applier) admitModel(h *patch.Header) error {
 	if len(h.Model) == 0 {
 		return nil
 	}
-	b, err := fsys.ReadFile(a.target.Root, MachineFile, 1<<20)
-	if errors.Is(err, fs.ErrNotExist) {
-		return failure.Errorf(failure.Refused, "patch %s is for model %q, and /%s does not say what this machine is", h.ID, h.Model, MachineFile)
-	}
+	c, found, err := readMachine(a.target.Root)
 	if err != nil {
-		return fmt.Errorf("reading /%s: %w", MachineFile, err)
-	}
-	var c machineConfig
-	if err := config.Decode("/"+MachineFile, b, &c); err != nil {
 		return err
+	}
+	if !found {
+		return failure.Errorf(failure.Refused, "patch %s is for model %q, and /%s does not say what this machine is", h.ID, h.Model, MachineFile)
 	}
 	for _, model := range c.Compatible {
 		if patch.MatchAny(h.Model, model) {
