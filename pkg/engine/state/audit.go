@@ -128,7 +128,7 @@ func (m missingLine) version() *journal.Version { return versionAfter(m.tx, m.re
 func versionAfter(t *Transaction, e journal.Event) *journal.Version {
 	begin := t.Find(journal.Begin)
 	switch {
-	case e == journal.Applied:
+	case e == journal.Applied || e == journal.Awaiting:
 		return begin.To
 	case e == journal.RolledBack && begin.From == nil:
 		return &journal.Version{}

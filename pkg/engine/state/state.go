@@ -4,7 +4,7 @@
 // The state folder holds
 //
 //	version.json               what is installed now
-//	transactions/NNNNNN/journal, plan
+//	transactions/NNNNNN/journal, plan, plan-committed
 //	audit.jsonl                the tamper-evident log, derived from the journals
 //
 // The journals are the truth; version.json and the audit log follow from them,
@@ -26,6 +26,9 @@ const (
 	transactionsDir = "transactions"
 	journalFile     = "journal"
 	planFile        = "plan"
+	// replanFile is the plan as it stood when a commit long after the staging
+	// began: what is restored with it may have changed since.
+	replanFile = "plan-committed"
 	// maxJournal bounds what is read of one journal, maxPlan of one plan, in bytes.
 	maxJournal = 256 << 20
 	maxPlan    = 2 << 30
@@ -54,12 +57,14 @@ type Transaction struct {
 	torn bool
 }
 
-// Status is the last event; "" for a transaction that never began.
+// Status is the last event that is no hook's; "" for a transaction that never began.
 func (t *Transaction) Status() journal.Event {
-	if len(t.Records) == 0 {
-		return ""
+	for i := len(t.Records) - 1; i >= 0; i-- {
+		if e := t.Records[i].Event; e != journal.Hook {
+			return e
+		}
 	}
-	return t.Records[len(t.Records)-1].Event
+	return ""
 }
 
 // Find is the last record of an event, nil for none.
@@ -75,6 +80,38 @@ func (t *Transaction) Find(e journal.Event) *journal.Record {
 // Active tells whether the transaction was applied, stands, and can be rolled back.
 func (t *Transaction) Active() bool {
 	return t.Status() == journal.Applied || t.Status() == journal.Reapplied
+}
+
+// Pending tells whether the transaction waits for somebody, or for the next
+// boot: it was not interrupted, and a recovery leaves it alone.
+func (t *Transaction) Pending() bool {
+	switch t.Status() {
+	case journal.Ready, journal.Armed, journal.Awaiting, journal.Booted, journal.Withdrawn:
+		return true
+	}
+	return false
+}
+
+// Boots is how many boots a transaction that awaits confirmation has seen: the
+// one that committed it is the first.
+func (t *Transaction) Boots() int {
+	n := 0
+	for i := range t.Records {
+		if e := t.Records[i].Event; e == journal.Awaiting || e == journal.Booted {
+			n++
+		}
+	}
+	return n
+}
+
+// HookRuns is how often a hook was started, and how it ended last, "" where it did not.
+func (t *Transaction) HookRuns(name string) (started int, result string) {
+	for i := range t.Records {
+		if r := &t.Records[i]; r.Event == journal.Hook && r.Hook == name {
+			started, result = max(started, r.Attempt), r.Result
+		}
+	}
+	return started, result
 }
 
 // Closed tells whether nothing of the transaction is left to be finished or undone.
@@ -250,18 +287,26 @@ func appendSync(f fsys.FS, name string, b []byte) error {
 	return errors.Join(err, w.Close())
 }
 
-// WritePlan writes t's plan whole and durably.
+// WritePlan writes t's plan whole and durably. That of a transaction that is
+// staged already is the one of its commit: it counts once the record
+// journal.Committing names its digest, until then the first does.
 func (s *State) WritePlan(t *Transaction, plan []byte) error {
-	return fsys.WriteFile(s.fs, t.dir()+"/"+planFile, plan, 0o600)
+	name := planFile
+	if t.Find(journal.Staged) != nil {
+		name = replanFile
+	}
+	return fsys.WriteFile(s.fs, t.dir()+"/"+name, plan, 0o600)
 }
 
 // ReadPlan reads t's plan, checked against the digest in its journal.
 func (s *State) ReadPlan(t *Transaction) (*journal.Plan, error) {
-	r := t.Find(journal.Staged)
+	r, name := t.Find(journal.Staged), t.dir()+"/"+planFile
+	if c := t.Find(journal.Committing); c != nil && !c.Plan.IsZero() {
+		r, name = c, t.dir()+"/"+replanFile
+	}
 	if r == nil {
 		return nil, fmt.Errorf("transaction %s has no plan", t.ID)
 	}
-	name := t.dir() + "/" + planFile
 	b, err := fsys.ReadFile(s.fs, name, maxPlan)
 	if err != nil {
 		return nil, fmt.Errorf("reading the plan of transaction %s: %w", t.ID, err)
@@ -286,11 +331,12 @@ func (s *State) Discard(t *Transaction) error {
 
 // DropPlan removes the plan of a freed transaction: nothing can use it any more.
 func (s *State) DropPlan(t *Transaction) error {
-	err := s.fs.Unlink(t.dir() + "/" + planFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	for _, name := range []string{planFile, replanFile} {
+		if err := s.fs.Unlink(t.dir() + "/" + name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
-	return err
+	return nil
 }
 
 // Ensure makes the state folder at path below root, where it does not exist.

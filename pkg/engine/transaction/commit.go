@@ -3,6 +3,7 @@ package transaction
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/relkit/relkit/pkg/failure"
@@ -25,7 +26,11 @@ import (
 //     was synced before the record was written); Recover takes it back all the
 //     same, since the checks had not passed.
 func (x *Tx) Commit() error {
-	err := x.State.Append(x.Journal, journal.Record{Event: journal.Committing, Time: x.Now()})
+	r := journal.Record{Event: journal.Committing, Time: x.Now()}
+	err := x.replan(&r)
+	if err == nil {
+		err = x.State.Append(x.Journal, r)
+	}
 	if err != nil {
 		return errors.Join(err, x.Abort(err.Error()))
 	}
@@ -44,7 +49,7 @@ func (x *Tx) commit() error {
 	if err := g.keepOlds(); err != nil {
 		return err
 	}
-	var kept []string
+	kept := slices.Clone(x.stays)
 	for i := range x.plan.Steps {
 		step := &x.plan.Steps[i]
 		if step.Do == journal.Meta {
@@ -70,11 +75,6 @@ func (x *Tx) commit() error {
 	x.Visible = time.Since(start)
 	if err := x.syncTops(); err != nil {
 		return err
-	}
-	if x.survey != nil {
-		for _, path := range x.survey.Kept {
-			kept = append(kept, manifest.Escape(path))
-		}
 	}
 	return x.State.Append(x.Journal, journal.Record{Event: journal.Committed, Time: x.Now(), Kept: kept})
 }
@@ -196,15 +196,21 @@ func (x *Tx) giveBack(i int) error {
 }
 
 // Finish makes the transaction stand: its checks have passed.
-func (x *Tx) Finish() error {
-	err := x.State.Append(x.Journal, journal.Record{Event: journal.Applied, Time: x.Now()})
+func (x *Tx) Finish() error { return x.end(journal.Applied) }
+
+// Await leaves a transaction that was committed at boot, before the system it
+// changes runs, for Confirm: Recover lets it stand.
+func (x *Tx) Await() error { return x.end(journal.Awaiting) }
+
+func (x *Tx) end(event journal.Event) error {
+	err := x.State.Append(x.Journal, journal.Record{Event: event, Time: x.Now()})
 	if err == nil {
 		x.settle()
 		return nil
 	}
 	// The record may be on the disk although its writing failed. Only when it
 	// is cut off again may the tree be taken back: else the journal could say
-	// "applied" of an old tree.
+	// that an old tree is the new one.
 	if repair := x.State.Repair(x.Journal); repair != nil {
 		return mixed(errors.Join(err, repair))
 	}

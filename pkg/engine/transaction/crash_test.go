@@ -54,11 +54,11 @@ func undone(t Target, from, to spec) error {
 
 // rollback takes the newest applied transaction back.
 func rollback(t Target) error {
-	all, err := t.State.Transactions()
+	j, err := newest(t)
 	if err != nil {
 		return err
 	}
-	return Revert(context.Background(), t, all[len(all)-1], 2)
+	return Revert(context.Background(), t, j, 2)
 }
 
 // policies are the power cuts each crash point is tried with.
@@ -114,6 +114,17 @@ func scenarios(t *testing.T) []scenario {
 			return m
 		}
 	}
+	awaiting := func(kind fsKind) func(t *testing.T) *fsys.Mem {
+		return func(t *testing.T) *fsys.Mem {
+			m := machine(t, older)
+			kind.set(m)
+			if _, err := committedLater(target(m, &fsys.Meter{}), older, newer, true); err != nil {
+				t.Fatal(err)
+			}
+			m.SyncAll()
+			return m
+		}
+	}
 	var all []scenario
 	for _, kind := range []fsKind{likeExt4, likeXFS, noExchange} {
 		all = append(all,
@@ -127,10 +138,92 @@ func scenarios(t *testing.T) []scenario {
 			}, before, before, journal.Version{}, journal.Version{}},
 			scenario{"rollback " + string(kind), kind, applied(kind), nil, rollback,
 				after, before, version2, version1},
+			scenario{"staged and committed apart " + string(kind), kind, fresh, nil, func(t Target) error {
+				_, err := committedLater(t, older, newer, false)
+				return err
+			}, before, after, journal.Version{}, version2},
+			scenario{"committed at boot " + string(kind), kind, fresh, nil, func(t Target) error {
+				_, err := committedLater(t, older, newer, true)
+				return err
+			}, before, after, journal.Version{}, version2},
+			scenario{"confirmed " + string(kind), kind, awaiting(kind), nil, func(t Target) error {
+				j, err := newest(t)
+				if err != nil {
+					return err
+				}
+				return Note(t, j, journal.Record{Event: journal.Applied})
+			}, after, after, version2, version2},
+			scenario{"rolled back at boot " + string(kind), kind, applied(kind), nil, func(t Target) error {
+				j, err := newest(t)
+				if err == nil {
+					err = Note(t, j, journal.Record{Event: journal.Withdrawn})
+				}
+				if err != nil {
+					return err
+				}
+				return rollback(t)
+			}, after, before, version2, version1},
 		)
 	}
 	return all
 }
+
+// newest is the newest transaction of a machine.
+func newest(t Target) (*state.Transaction, error) {
+	all, err := t.State.Transactions()
+	if err == nil && len(all) == 0 {
+		err = errors.New("no transactions")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return all[len(all)-1], nil
+}
+
+// committedLater stages, leaves it, and commits what it finds staged; at boot
+// it stays unconfirmed.
+func committedLater(t Target, from, to spec, boot bool) (*state.Transaction, error) {
+	ctx := context.Background()
+	entries, segments := from.diff(to)
+	s, err := Look(ctx, t.Root, entries, Options{})
+	if err != nil {
+		return nil, err
+	}
+	x, err := Begin(t, s, begin(version1, version2))
+	if err != nil {
+		return nil, err
+	}
+	if err := x.Stage(ctx, segments); err != nil {
+		return nil, err
+	}
+	if err := x.Keep(journal.Record{Boot: boot}); err != nil {
+		return nil, err
+	}
+	if boot {
+		if err := Note(t, x.Journal, journal.Record{Event: journal.Armed}); err != nil {
+			return nil, err
+		}
+	}
+	j, err := newest(t)
+	if err != nil {
+		return nil, err
+	}
+	x, modified, err := Reopen(ctx, t, j, 2)
+	if err == nil && len(modified) > 0 {
+		err = fmt.Errorf("modified: %v", modified)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := x.Commit(); err != nil {
+		return nil, err
+	}
+	if boot {
+		return x.Journal, x.Await()
+	}
+	return x.Journal, x.Finish()
+}
+
 
 // fresh is a machine in the state before, everything of it durable.
 func (s *scenario) fresh(t *testing.T) *fsys.Mem {
@@ -171,7 +264,7 @@ func (s *scenario) check(t *testing.T, m *fsys.Mem, where string) {
 	if names, err := m.FS().ReadDir(SlotsDir); err == nil {
 		kept := 0
 		for _, tx := range transactions(t, tg.State) {
-			if tx.Active() {
+			if tx.Active() || tx.Pending() {
 				kept++
 			}
 		}

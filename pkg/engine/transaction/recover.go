@@ -26,7 +26,7 @@ func Recover(t Target) ([]Recovered, error) {
 	var done []Recovered
 	for i := len(all) - 1; i >= 0; i-- {
 		j := all[i]
-		if j.Closed() {
+		if j.Closed() || j.Pending() {
 			continue
 		}
 		found := j.Status()

@@ -24,6 +24,10 @@ type Tx struct {
 	Journal *state.Transaction
 	plan    *journal.Plan
 	survey  *Survey // nil for one that was read back
+	// stays are folders that the patch removes and that hold something else, vis(3)-escaped.
+	stays []string
+	// replanned says that the plan is another than the one that was staged.
+	replanned bool
 	skip    map[int]bool
 	kept    []string
 	asides  []aside
@@ -91,7 +95,11 @@ func Begin(t Target, s *Survey, r journal.Record) (*Tx, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Tx{Target: t, Journal: j, plan: s.Plan, survey: s}, nil
+	x := &Tx{Target: t, Journal: j, plan: s.Plan, survey: s}
+	for _, path := range s.Kept {
+		x.stays = append(x.stays, manifest.Escape(path))
+	}
+	return x, nil
 }
 
 // Stage makes every new inode, complete and durable, in the slots. On an error

@@ -39,6 +39,10 @@ type AuditLine struct {
 	Insecure []string      `json:"insecure,omitempty"`
 	Reason   string        `json:"reason,omitempty"`
 	Kept     []string      `json:"kept,omitempty"`
+	// Hook, Attempt and Result are a hook's, as in Record.
+	Hook    string `json:"hook,omitempty"`
+	Attempt int    `json:"attempt,omitempty"`
+	Result  string `json:"result,omitempty"`
 	// TornTail is the number of bytes of a half-written line that were set aside before this one.
 	TornTail int64         `json:"torn_tail_bytes,omitempty"`
 	Prev     digest.Digest `json:"prev"`
@@ -50,6 +54,7 @@ func AuditOf(transaction string, n int, r *Record) AuditLine {
 		Time: r.Time, Event: r.Event, Transaction: transaction, Record: n,
 		Patch: r.Patch, PatchID: r.PatchID, From: r.From, To: r.To,
 		Signoffs: r.Signoffs, Insecure: r.Insecure, Reason: r.Reason, Kept: r.Kept,
+		Hook: r.Hook, Attempt: r.Attempt, Result: r.Result,
 	}
 }
 

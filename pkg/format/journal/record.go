@@ -30,11 +30,16 @@ type Event string
 const (
 	Begin      Event = "begin"       // a transaction exists; its slots may hold anything
 	Staged     Event = "staged"      // every new inode is complete and durable in its slot
+	Ready      Event = "ready"       // it is kept like that, for a commit later on
+	Armed      Event = "armed"       // it is to be committed at the next boot
 	Committing Event = "committing"  // from here on the tree changes
 	Committed  Event = "committed"   // the whole tree is new and durable; checks are to come
+	Awaiting   Event = "awaiting"    // it was committed at boot and awaits confirmation
+	Booted     Event = "booted"      // one more boot has begun without it
 	Applied    Event = "applied"     // checks passed: the transaction stands
 	Undoing    Event = "undoing"     // it failed and is being taken back
 	Undone     Event = "undone"      // the whole tree is old again and durable
+	Withdrawn  Event = "withdrawn"   // it is to be taken back at the next boot
 	Rollback   Event = "rollback"    // an applied transaction is being taken back
 	RolledBack Event = "rolled-back" // it is taken back
 	Reapplied  Event = "reapplied"   // taking it back failed, and it stands again as applied
@@ -43,25 +48,37 @@ const (
 	Freed      Event = "freed"       // its slots are gone
 )
 
+// Hook notes that a hook was started, or how it ended. It may stand anywhere in
+// a transaction that is open, and does not change what state that is in.
+const Hook Event = "hook"
+
 // valid tells which event may follow which; "" is the empty journal.
 var valid = map[Event][]Event{
 	"":         {Begin},
 	Begin:      {Staged, Aborted},
-	Staged:     {Committing, Aborted},
+	Staged:     {Committing, Ready, Aborted},
+	Ready:      {Committing, Armed, Aborted},
+	Armed:      {Committing, Aborted},
 	Committing: {Committed, Undoing},
-	Committed:  {Applied, Undoing},
-	Applied:    {Rollback, Freeing},
+	Committed:  {Applied, Awaiting, Undoing},
+	Awaiting:   {Applied, Booted, Withdrawn},
+	Booted:     {Applied, Booted, Withdrawn},
+	Applied:    {Rollback, Withdrawn, Freeing},
+	Withdrawn:  {Rollback, Reapplied},
 	Freeing:    {Freed},
 	Undoing:    {Undone},
 	Undone:     {Freed},
 	Rollback:   {RolledBack, Reapplied},
-	Reapplied:  {Rollback, Freeing},
+	Reapplied:  {Rollback, Withdrawn, Freeing},
 	RolledBack: {Freed},
 	Aborted:    {Freed},
 }
 
-// Follows tells whether next may stand after last in a journal.
+// Follows tells whether next may stand after last in a journal; last is not Hook.
 func Follows(last, next Event) bool {
+	if next == Hook {
+		return last != "" && last != Freed
+	}
 	for _, e := range valid[last] {
 		if e == next {
 			return true
@@ -105,13 +122,27 @@ type Record struct {
 	// on each: with Begin.
 	Tops []Top  `json:"tops,omitempty"`
 	Slot string `json:"slot,omitempty"`
-	// Plan is the digest of the plan file: with Staged.
+	// Plan is the digest of the plan file: with Staged, and with Committing where
+	// the plan was brought up to date.
 	Plan digest.Digest `json:"plan,omitzero"`
 	// Scripts are the digests of the scripts that are kept, by name: with Staged.
 	Scripts map[string]digest.Digest `json:"scripts,omitempty"`
+	// Boot says that it is committed at boot only, Reboot that the machine has to
+	// be rebooted for it to take effect, Units are the services to restart after
+	// the commit: with Ready.
+	Boot   bool     `json:"boot,omitempty"`
+	Reboot bool     `json:"reboot,omitempty"`
+	Units  []string `json:"units,omitempty"`
+	// OnModified is what a rollback at boot does about files changed since: with Withdrawn.
+	OnModified string `json:"on_modified,omitempty"`
+	// Hook is the hook's name, Attempt how often it was started (from 1), Result
+	// how it ended, "" where it begins: with Hook.
+	Hook    string `json:"hook,omitempty"`
+	Attempt int    `json:"attempt,omitempty"`
+	Result  string `json:"result,omitempty"`
 	// Skip are the ordinals of plan steps that a rollback leaves as they are: with Rollback.
 	Skip []int `json:"skip,omitempty"`
-	// Reason says why: with Undoing, Rollback, Aborted.
+	// Reason says why: with Undoing, Rollback, Withdrawn, Reapplied, Aborted.
 	Reason string `json:"reason,omitempty"`
 	// Kept are vis(3)-escaped paths that were left or set aside because
 	// something else had changed them: with Committed, Undone and RolledBack.
@@ -160,13 +191,15 @@ func Parse(b []byte) (records []Record, whole int, err error) {
 		if err != nil {
 			return nil, 0, fmt.Errorf("line %d: %w", line, err)
 		}
-		if valid[r.Event] == nil && r.Event != Freed {
+		if valid[r.Event] == nil && r.Event != Freed && r.Event != Hook {
 			return nil, 0, fmt.Errorf("line %d: %w", line, newer("unknown event %q", r.Event))
 		}
 		if !Follows(last, r.Event) {
 			return nil, 0, fmt.Errorf("line %d: event %q cannot follow %q", line, r.Event, last)
 		}
-		last = r.Event
+		if r.Event != Hook {
+			last = r.Event
+		}
 		records = append(records, *r)
 		whole += n + 1
 	}

@@ -1,0 +1,199 @@
+package transaction
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/relkit/relkit/pkg/engine/state"
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/digest"
+	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/format/manifest"
+	"github.com/relkit/relkit/pkg/sys/fsys"
+)
+
+// A transaction may wait between its staging and its commit, and between its
+// commit and its confirmation:
+//
+//	staged ─ ready ─┬───────── committing ─ committed ─ applied
+//	                └─ armed ─ committing ─ committed ─ awaiting ─ booted… ─ applied
+//	awaiting, booted, applied ─ withdrawn ─ rollback ─ rolled-back
+//
+// Every record is durable before what it announces, and none of the waiting
+// states has the tree half changed: a power cut in one of them changes nothing.
+// What is armed or withdrawn is carried out at the next boot, before a file of
+// the tree runs; cut there, Recover takes it back, or completes the rollback,
+// as it does on a running system.
+
+// Keep leaves what is staged for a later commit; r says how that is to be done.
+func (x *Tx) Keep(r journal.Record) error {
+	r.Event, r.Time, r.Kept = journal.Ready, x.Now(), x.stays
+	if err := x.State.Append(x.Journal, r); err != nil {
+		if repair := x.State.Repair(x.Journal); repair != nil {
+			return fmt.Errorf("%w; and %w", err, repair)
+		}
+		return fmt.Errorf("%w; and %w", err, x.Abort(err.Error()))
+	}
+	x.settle()
+	return nil
+}
+
+// Note adds a record that announces or says something without a change to the
+// tree: Armed, Booted, Withdrawn, Reapplied, or Applied for one that awaits it.
+func Note(t Target, j *state.Transaction, r journal.Record) error {
+	r.Time = t.Now()
+	if err := t.State.Append(j, r); err != nil {
+		return err
+	}
+	(&Tx{Target: t, Journal: j}).settle()
+	return nil
+}
+
+// Drop gives up what is kept for a later commit. Nothing visible changes.
+func Drop(t Target, j *state.Transaction, reason string) error {
+	if s := j.Status(); s != journal.Ready && s != journal.Armed {
+		return failure.Errorf(failure.Refused, "transaction %s is not staged (%s)", j.ID, s)
+	}
+	return (&Tx{Target: t, Journal: j}).Abort(reason)
+}
+
+// Reopen opens a transaction that is kept for a later commit. It verifies by
+// digest that what is staged is whole, and that the tree is still what it was
+// when it was looked at; where it is not, the places are returned. A file whose
+// inode or change time moved, as a backup or another boot moves them, is the
+// same when its content and metadata are. Nothing is changed.
+func Reopen(ctx context.Context, t Target, j *state.Transaction, jobs int) (*Tx, []Mismatch, error) {
+	ready := j.Find(journal.Ready)
+	if s := j.Status(); ready == nil || s != journal.Ready && s != journal.Armed {
+		return nil, nil, failure.Errorf(failure.Refused, "transaction %s is not staged (%s)", j.ID, s)
+	}
+	x := &Tx{Target: t, Journal: j, stays: ready.Kept}
+	if err := x.readPlan(); err != nil {
+		return nil, nil, err
+	}
+	if err := x.checkSlots(); err != nil {
+		return nil, nil, failure.As(failure.Refused, err)
+	}
+	why, moved := make([]string, len(x.plan.Steps)), make([]bool, len(x.plan.Steps))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(max(1, jobs))
+	for i := range x.plan.Steps {
+		g.Go(func() (err error) {
+			if err = x.verifyStaged(ctx, i); err == nil {
+				why[i], moved[i], err = x.stillOld(i)
+			}
+			if err != nil {
+				err = fmt.Errorf("looking at %q: %w", x.plan.Steps[i].Path(), err)
+			}
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, nil, err
+	}
+	var all []Mismatch
+	for i := range x.plan.Steps {
+		x.replanned = x.replanned || moved[i]
+		if why[i] != "" {
+			all = append(all, Mismatch{Path: x.plan.Steps[i].Path(), Why: why[i]})
+		}
+	}
+	return x, all, nil
+}
+
+// verifyStaged holds that the slot of step i has what was staged there.
+func (x *Tx) verifyStaged(ctx context.Context, i int) error {
+	step := &x.plan.Steps[i]
+	if step.Do == journal.Meta || step.New == nil {
+		return nil
+	}
+	slot := x.slot(i)
+	info, err := x.Root.Lstat(slot)
+	if err != nil {
+		return failure.As(failure.Refused, fmt.Errorf("what was staged: %w", err))
+	}
+	is, err := live(x.Root, slot, info)
+	if err != nil {
+		return err
+	}
+	if info.Kind == manifest.File {
+		if is.Digest, err = hashFile(ctx, x.Root, slot, info); err != nil {
+			return err
+		}
+	}
+	want := *step.New
+	if info.Kind == manifest.Dir {
+		want.Mode |= 0o700 // until it is filled
+	}
+	if d := differs(is, &want, false); d != "" {
+		return failure.Errorf(failure.Refused, "what was staged is no longer whole: %s", d)
+	}
+	return nil
+}
+
+// stillOld says how the path of step i is not what was looked at, "" where it
+// is. What has moved without being another is noted in the plan.
+func (x *Tx) stillOld(i int) (why string, moved bool, err error) {
+	step := &x.plan.Steps[i]
+	info, there, err := present(x.Root, step.Path())
+	switch {
+	case err != nil:
+		return "", false, err
+	case step.Do == journal.Meta:
+		return "", there && x.refreshTimes(step, info), nil
+	case step.Do == journal.Place && there:
+		return "exists since the patch was staged", false, nil
+	case step.Do == journal.Place:
+		return "", false, nil
+	case !there:
+		return "was removed since the patch was staged", false, nil
+	case info.Kind == manifest.Dir && isDir(step.Old):
+		moved = info.Ino != step.OldInode
+	case info.Ino == step.OldInode && info.ChangeTime == step.OldChange && info.Size == step.Old.Size && info.Links == step.OldLinks:
+		return "", false, nil
+	default:
+		same, err := x.looksLike(step.Path(), info, step.Old)
+		if err != nil {
+			return "", false, err
+		}
+		if !same || info.Links != step.OldLinks {
+			return "was changed since the patch was staged", false, nil
+		}
+		moved = true
+	}
+	step.OldInode, step.OldChange = info.Ino, info.ChangeTime
+	return "", moved, nil
+}
+
+// refreshTimes has a folder that is only renamed in get back the time it has
+// now, not the one it had when the patch was staged.
+func (x *Tx) refreshTimes(step *journal.Step, info fsys.Info) bool {
+	if step.Old == nil || info.Kind != manifest.Dir || info.ModTime == step.Old.ModTime {
+		return false
+	}
+	o := *step.Old
+	if step.New != nil && step.New.ModTime == o.ModTime {
+		n := *step.New
+		n.ModTime = info.ModTime
+		step.New = &n
+	}
+	o.ModTime = info.ModTime
+	step.Old = &o
+	return true
+}
+
+// replan writes the plan where it is another than the one that was staged. It
+// counts from the record r on: a cut before that leaves the old one.
+func (x *Tx) replan(r *journal.Record) error {
+	if !x.replanned {
+		return nil
+	}
+	b, err := journal.EncodePlan(x.plan)
+	if err != nil {
+		return err
+	}
+	r.Plan = digest.Of(b)
+	return x.State.WritePlan(x.Journal, b)
+}
