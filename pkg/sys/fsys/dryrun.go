@@ -54,6 +54,10 @@ func (d *dryRun) Append(name string) (Writer, error) {
 	return &dryWriter{d: d, name: name}, d.say("append %q", name)
 }
 
+func (d *dryRun) Overwrite(name string) (Writer, error) {
+	return &dryWriter{d: d, name: name}, d.say("overwrite %q", name)
+}
+
 func (d *dryRun) Truncate(name string, size int64) error {
 	return d.say("truncate %q to %d bytes", name, size)
 }
@@ -94,3 +98,4 @@ func (d *dryRun) RemoveXattr(name, attr string) error { return d.say("removexatt
 func (d *dryRun) SyncFile(name string) error          { return d.say("fsync %q", name) }
 func (d *dryRun) SyncDir(name string) error           { return d.say("fsyncdir %q", name) }
 func (d *dryRun) SyncFS(name string) error            { return d.say("syncfs %q", name) }
+func (d *dryRun) SettleFS(name string) error          { return d.say("settlefs %q", name) }

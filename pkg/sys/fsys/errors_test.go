@@ -51,6 +51,7 @@ func TestErrorsOfChanging(t *testing.T) {
 		for name, number := range bad {
 			want(t, "Create "+name, second(f.Create(name, 0644)), number)
 			want(t, "Append "+name, second(f.Append(name)), number)
+			want(t, "Overwrite "+name, second(f.Overwrite(name)), number)
 			want(t, "Truncate "+name, f.Truncate(name, 0), number)
 			want(t, "Mkdir "+name, f.Mkdir(name, 0755), number)
 			want(t, "Symlink "+name, f.Symlink("x", name), number)
@@ -69,6 +70,7 @@ func TestErrorsOfChanging(t *testing.T) {
 			want(t, "SyncFile "+name, f.SyncFile(name), number)
 			want(t, "SyncDir "+name, f.SyncDir(name), number)
 			want(t, "SyncFS "+name, f.SyncFS(name), number)
+			want(t, "SettleFS "+name, f.SettleFS(name), number)
 		}
 		for _, name := range []string{"file", "dir", "link", "fifo", "."} {
 			want(t, "Create over "+name, second(f.Create(name, 0644)), unix.EEXIST)
@@ -79,6 +81,7 @@ func TestErrorsOfChanging(t *testing.T) {
 		}
 		for name, number := range map[string]unix.Errno{"dir": unix.EISDIR, "link": unix.ELOOP, "fifo": unix.EINVAL} {
 			want(t, "Append "+name, second(f.Append(name)), number)
+			want(t, "Overwrite "+name, second(f.Overwrite(name)), number)
 			want(t, "Truncate "+name, f.Truncate(name, 0), number)
 			want(t, "SyncFile "+name, f.SyncFile(name), number)
 		}

@@ -110,6 +110,11 @@ type FS interface {
 	Create(name string, mode uint32) (Writer, error)
 	// Append opens an existing regular file to write at its end.
 	Append(name string) (Writer, error)
+	// Overwrite opens an existing regular file to write over what it holds, from
+	// its beginning: for what a boot loader reads and writes by the blocks it lies
+	// in, and which a rename would move away. A power cut leaves each aligned 512
+	// bytes of what was there as they were or as written.
+	Overwrite(name string) (Writer, error)
 	Truncate(name string, size int64) error
 	Mkdir(name string, mode uint32) error
 	Symlink(target, name string) error
@@ -133,5 +138,8 @@ type FS interface {
 	SyncDir(name string) error
 	// SyncFS is syncfs(2) of the file system that holds name.
 	SyncFS(name string) error
+	// SettleFS is SyncFS, and puts what the journal holds in its place, so that
+	// a boot loader, which replays no journal, sees it.
+	SettleFS(name string) error
 	io.Closer
 }

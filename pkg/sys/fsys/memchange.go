@@ -58,6 +58,18 @@ func (f *memFS) Append(name string) (Writer, error) {
 	return file, nil
 }
 
+func (f *memFS) Overwrite(name string) (Writer, error) {
+	w, err := f.Append(name)
+	if err != nil {
+		return nil, err
+	}
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	file := w.(*memFile)
+	file.end, file.over = false, true
+	return w, nil
+}
+
 func (f *memFS) Truncate(name string, size int64) error {
 	return f.on("truncate", name, func(p found) error {
 		if err := mustBeRegular(p.node.kind); err != nil {
@@ -367,3 +379,6 @@ func (f *memFS) SyncFS(name string) error {
 		return nil
 	})
 }
+
+// SettleFS: a machine in memory has no journal.
+func (f *memFS) SettleFS(name string) error { return f.SyncFS(name) }

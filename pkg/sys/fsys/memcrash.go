@@ -137,19 +137,26 @@ func fate(o *op, random *rand.Rand) *op {
 	return o
 }
 
+// sector is what a disk writes as a whole, in bytes.
+const sector = 512
+
 // torn is the beginning of a write; any other operation is lost.
 func torn(o *op, random *rand.Rand) *op {
 	if len(o.write) == 0 {
 		return nil
 	}
 	t := *o
-	t.write = o.write[:random.IntN(len(o.write)+1)]
+	n := random.IntN(len(o.write) + 1)
+	if o.over {
+		n = max(0, n-int((o.off+int64(n))%sector))
+	}
+	t.write = o.write[:n]
 	return &t
 }
 
 // zeroed is a write whose length is on the disk and whose bytes are not.
 func zeroed(o *op) *op {
-	if len(o.write) == 0 {
+	if len(o.write) == 0 || o.over {
 		return o
 	}
 	z := *o

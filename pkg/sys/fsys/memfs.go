@@ -193,6 +193,7 @@ type memFile struct {
 	name string
 	off  int64
 	end  bool // write at the end (O_APPEND)
+	over bool // write over what is there
 	shut bool
 }
 
@@ -278,7 +279,8 @@ func (f *memFile) Write(p []byte) (int, error) {
 		fits = int(min(uint64(len(p)), f.vol.room()+uint64(max(0, int64(len(f.node.data))-f.off))))
 	}
 	if fits > 0 {
-		f.vol.do(&op{time: f.m.tick(), inode: f.node.birth, write: slices.Clone(p[:fits]), off: f.off})
+		over := f.over && f.off+int64(fits) <= int64(len(f.node.data))
+		f.vol.do(&op{time: f.m.tick(), inode: f.node.birth, write: slices.Clone(p[:fits]), off: f.off, over: over})
 		f.off += int64(fits)
 	}
 	if fits < len(p) {

@@ -79,6 +79,7 @@ type op struct {
 	attr   func(*node)
 	write  []byte // written at off
 	off    int64
+	over   bool // over blocks that are there already: a sector is old or new
 	resize bool // to size
 	size   int64
 

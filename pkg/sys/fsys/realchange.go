@@ -49,6 +49,14 @@ func (r *real) Append(name string) (Writer, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
+func (r *real) Overwrite(name string) (Writer, error) {
+	fd, err := r.openRegular(name, unix.O_WRONLY)
+	if err != nil {
+		return nil, pathError("overwrite", name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
 func (r *real) Truncate(name string, size int64) error {
 	if size < 0 {
 		return pathError("truncate", name, unix.EINVAL)
@@ -250,17 +258,23 @@ func (r *real) SyncDir(name string) error {
 // folder, which may be a mount point, else its parent, which is on the same
 // file system unless a file is bind-mounted over name.
 func (r *real) SyncFS(name string) error {
-	if _, err := r.Lstat(name); err != nil {
-		return pathError("syncfs", name, err)
-	}
-	fd, err := r.openDir(name)
-	if err == unix.ENOTDIR {
-		fd, err = r.openDir(manifest.Parent(name))
-	}
+	fd, err := r.openFS(name)
 	if err != nil {
 		return pathError("syncfs", name, err)
 	}
 	defer unix.Close(fd)
 	_, err = retry(func() (struct{}, error) { return struct{}{}, unix.Syncfs(fd) })
 	return pathError("syncfs", name, err)
+}
+
+// openFS opens a folder of the file system that holds name.
+func (r *real) openFS(name string) (int, error) {
+	if _, err := r.Lstat(name); err != nil {
+		return -1, err
+	}
+	fd, err := r.openDir(name)
+	if err == unix.ENOTDIR {
+		fd, err = r.openDir(manifest.Parent(name))
+	}
+	return fd, err
 }

@@ -227,6 +227,17 @@ func (w *watch) Append(name string) (Writer, error) {
 	return &watchedWriter{inner, w.m, name}, nil
 }
 
+func (w *watch) Overwrite(name string) (Writer, error) {
+	if err := w.m.read("overwrite", name); err != nil {
+		return nil, err
+	}
+	inner, err := w.inner.Overwrite(name) // as in Append
+	if err != nil {
+		return nil, err
+	}
+	return &watchedWriter{inner, w.m, name}, nil
+}
+
 func (w *watch) Truncate(name string, size int64) error {
 	return w.change("truncate", name, func() error { return w.inner.Truncate(name, size) })
 }
@@ -289,6 +300,10 @@ func (w *watch) SyncDir(name string) error {
 
 func (w *watch) SyncFS(name string) error {
 	return w.change("syncfs", name, func() error { return w.inner.SyncFS(name) })
+}
+
+func (w *watch) SettleFS(name string) error {
+	return w.change("settlefs", name, func() error { return w.inner.SettleFS(name) })
 }
 
 func (w *watch) Close() error { return w.inner.Close() }

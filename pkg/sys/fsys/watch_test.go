@@ -43,6 +43,7 @@ func everyChange(f FS) error {
 		func() error { return f.SyncFile("l") },
 		func() error { return f.SyncDir("d") },
 		func() error { return f.SyncFS(".") },
+		func() error { return f.SettleFS(".") },
 		func() error { return f.Unlink("d/a") },
 		func() error { return f.Rmdir("d") },
 	}
@@ -58,7 +59,7 @@ func everyChange(f FS) error {
 var allChanges = []string{
 	"create a", "write a", "fsync a", "truncate a", "mkdir d", "symlink l", "mknod p", "link a2", "unlink a2",
 	"rename-noreplace d/a", "exchange d/a", "chown l", "chmod l", "utimens l", "setxattr l", "removexattr l",
-	"fsync l", "fsyncdir d", "syncfs .", "unlink d/a", "rmdir d",
+	"fsync l", "fsyncdir d", "syncfs .", "settlefs .", "unlink d/a", "rmdir d",
 }
 
 func TestWatchCounts(t *testing.T) {
