@@ -38,6 +38,7 @@ func patchApplyCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "check", Usage: "take the patch back unless the shell command `CMD` succeeds"},
 			&cli.StringFlag{Name: "check-timeout", Usage: "take the patch back when a hook or check runs longer than `SPAN`", Value: "60s"},
 			&cli.BoolFlag{Name: "recover", Usage: "finish or undo an interrupted run, and nothing else"},
+			onModifiedFlag("what to do about locally modified files that are no config files"),
 			&cli.BoolFlag{Name: "allow-downgrade", Usage: "apply a patch to an older version"},
 			&cli.BoolFlag{Name: "insecure-unsigned", Usage: "apply a patch without valid sign-offs"},
 		},
@@ -92,6 +93,9 @@ func (e *env) applyOptions(c *cli.Context, o update.Options) (a update.ApplyOpti
 		Check: c.String("check"), Output: e.hookWriter(),
 	}
 	if a.CheckTimeout, err = checkTimeout(c); err != nil {
+		return a, err
+	}
+	if a.OnModified, err = onModified(c); err != nil {
 		return a, err
 	}
 	a.Policy.File = c.String("allowed-signers")
@@ -193,6 +197,12 @@ func (e *env) printResult(r *update.Result) error {
 	}
 	for _, path := range r.Kept {
 		e.Log.Warn("a folder stays, since it holds something the patch does not know", "path", path)
+	}
+	for _, d := range r.Deviations {
+		e.Log.Warn(d.Path + ": " + d.Why())
+	}
+	for _, path := range r.Replaced {
+		e.Log.Warn(path + ": it was changed on this machine, and is replaced; a rollback brings it back")
 	}
 	switch r.Status {
 	case update.Already:

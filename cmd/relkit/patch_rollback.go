@@ -8,7 +8,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/update"
 )
@@ -22,7 +21,7 @@ func patchRollbackCommand(e *env) *cli.Command {
 			rootFlag("/"), stateFlag(""), dryRunFlag(), jobsFlag(),
 			&cli.IntFlag{Name: "last", Usage: "take back the last `N` patches (default: 1)"},
 			&cli.StringFlag{Name: "to", Usage: "go back to `VERSION`"},
-			&cli.StringFlag{Name: "on-modified", Usage: "what to do about files changed since: `abort|keep|replace`", Value: "abort"},
+			onModifiedFlag("what to do about files changed since"),
 			&cli.StringFlag{Name: "check-timeout", Usage: "give up when a hook runs longer than `SPAN`", Value: "60s"},
 			&cli.BoolFlag{Name: "list", Usage: "list what was applied and what can be taken back"},
 			&cli.BoolFlag{Name: "prune", Usage: "give up the rollback copies of all but the newest patches"},
@@ -73,12 +72,10 @@ func exclusive(c *cli.Context, names ...string) error {
 
 func (e *env) rollback(c *cli.Context, o update.Options) (err error) {
 	r := update.RollbackOptions{
-		Options: o, Last: c.Int("last"), To: c.String("to"), OnModified: transaction.OnModified(c.String("on-modified")), Output: e.hookWriter(),
+		Options: o, Last: c.Int("last"), To: c.String("to"), Output: e.hookWriter(),
 	}
-	switch r.OnModified {
-	case transaction.OnModifiedAbort, transaction.OnModifiedKeep, transaction.OnModifiedReplace:
-	default:
-		return failure.Errorf(failure.Usage, "reading --on-modified: got %q, want abort, keep or replace", r.OnModified)
+	if r.OnModified, err = onModified(c); err != nil {
+		return err
 	}
 	if r.HookTimeout, err = checkTimeout(c); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/relkit/relkit/pkg/config"
+	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/glob"
 	"github.com/relkit/relkit/pkg/format/manifest"
@@ -108,7 +109,13 @@ func (s *scope) filter(all []manifest.Entry) []manifest.Entry {
 	return kept
 }
 
+// asides are what names end in that relkit gives to what it puts beside a file.
+var asides = []string{transaction.NewSuffix, transaction.SavedSuffix}
+
 func (s *scope) leavesOut(path string) bool {
+	if slices.ContainsFunc(asides, func(suffix string) bool { return strings.HasSuffix(path, suffix) }) {
+		return true
+	}
 	for _, o := range own {
 		if path == o || strings.HasPrefix(path, o+"/") {
 			return true

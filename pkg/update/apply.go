@@ -39,6 +39,9 @@ type ApplyOptions struct {
 	// policy; it is written into the audit log.
 	InsecureUnsigned bool
 	AllowDowngrade   bool
+	// OnModified says what to do about files that were changed on the machine and
+	// are no config files; "" is abort.
+	OnModified transaction.OnModified
 	// Check is a shell command that must succeed once the tree is new; it runs
 	// on this machine with RELKIT_ROOT naming the tree.
 	Check        string
@@ -71,7 +74,11 @@ type Result struct {
 	Changes     int              `json:"changes"`
 	// Kept are folders that stay because they hold something the patch does not know.
 	Kept []string `json:"kept,omitempty"`
-	Plan []string `json:"plan,omitempty"`
+	// Deviations are what its owner had changed and stays so.
+	Deviations []journal.Deviation `json:"deviations,omitempty"`
+	// Replaced are files that were changed, and are replaced all the same, vis(3)-escaped.
+	Replaced []string `json:"replaced,omitempty"`
+	Plan     []string `json:"plan,omitempty"`
 	// Insecure lists what was waived.
 	Insecure []string `json:"insecure,omitempty"`
 	// VisibleSeconds is the time from the first change of the tree to the last.
@@ -94,7 +101,7 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 	if err := m.recoverFirst(); err != nil {
 		return nil, err
 	}
-	a := &applier{machine: m, o: o}
+	a := &applier{machine: m, o: o, given: words(sources)}
 	if err := a.verifyAll(ctx, sources); err != nil {
 		return nil, err
 	}
@@ -117,6 +124,8 @@ type applier struct {
 	o ApplyOptions
 	// assumed are patches that will have been applied by the time of the one at hand.
 	assumed []string
+	// given are the operands, for hints.
+	given string
 }
 
 // verifyAll reads every patch to its end and verifies trust, integrity and the
@@ -259,6 +268,9 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	if a.o.AllowDowngrade {
 		r.Insecure = append(r.Insecure, "allow-downgrade")
 	}
+	if a.o.modifies() {
+		r.Insecure = append(r.Insecure, "on-modified="+string(a.o.OnModified))
+	}
 	if stands, err := a.stands(p); err != nil || stands {
 		r.Status = Already
 		return r, errors.Join(err, p.Verify())
@@ -277,9 +289,7 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	if err := a.admitPlaces(h, entries); err != nil {
 		return nil, err
 	}
-	survey, err := transaction.Look(ctx, a.target.Root, entries, transaction.Options{
-		Jobs: a.opt.Jobs, Protected: a.protected, Scripts: len(hooks) > 0, Full: h.Full,
-	})
+	survey, err := a.look(ctx, h, hooks, entries)
 	if err != nil {
 		return nil, err
 	}
@@ -287,9 +297,10 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	if len(entries.Changes) > 0 && survey.Already == len(entries.Changes) {
 		return a.already(p, r, recorded)
 	}
-	if err := mismatchError(survey.Mismatches); err != nil {
+	if err := a.mismatchError(survey); err != nil {
 		return nil, err
 	}
+	a.tell(r, survey)
 	for _, path := range survey.Kept {
 		r.Kept = append(r.Kept, manifest.Escape(path))
 	}
@@ -305,7 +316,7 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 func (a *applier) stands(p *patch.Reader) (bool, error) {
 	all, err := a.target.State.Transactions()
 	return slices.ContainsFunc(all, func(t *state.Transaction) bool {
-		return t.Active() && t.Records[0].Patch == p.ID()
+		return t.Stands() && t.Records[0].Patch == p.ID()
 	}), err
 }
 
@@ -337,6 +348,9 @@ func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string]
 	record := journal.Record{
 		Patch: p.ID(), PatchID: h.ID, From: &installed, To: &journal.Version{Product: h.Product, Version: h.To.Version},
 		Insecure: r.Insecure,
+	}
+	if record.Deviations, err = a.deviations(s, r); err != nil {
+		return err
 	}
 	for _, s := range r.Signoffs {
 		record.Signoffs = append(record.Signoffs, s.Role+" "+s.Signer())
@@ -383,22 +397,4 @@ func (a *applier) takeBack(tx *transaction.Tx, run *runner, cause error) error {
 		a.opt.Log.Warn("the old tree is back, restarting services failed", "err", rerr)
 	}
 	return err
-}
-
-// mismatchError refuses with the list of what is not as the patch expects.
-func mismatchError(all []transaction.Mismatch) error {
-	all = slices.CompactFunc(all, func(a, b transaction.Mismatch) bool { return a.Path == b.Path })
-	if len(all) == 0 {
-		return nil
-	}
-	const shown = 20
-	text := fmt.Sprintf("%d of the patch's paths are not as it expects them", len(all))
-	for i, mm := range all {
-		if i == shown {
-			text += fmt.Sprintf("\n  … and %d more", len(all)-shown)
-			break
-		}
-		text += fmt.Sprintf("\n  %s: %s", manifest.Escape(mm.Path), mm.Why)
-	}
-	return failure.Errorf(failure.Refused, "%s", text)
 }

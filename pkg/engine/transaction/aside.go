@@ -13,6 +13,9 @@ import (
 // What somebody else has put where the old side belongs is never lost on the
 // way back: it gets a name beside the path, PATH.relkit-saved.
 
+// SavedSuffix is what such a name ends in, with a number behind it where it was taken.
+const SavedSuffix = ".relkit-saved"
+
 // aside is one thing that was given another name.
 type aside struct{ from, to string }
 
@@ -47,7 +50,7 @@ func (x *Tx) moveAside(top int, from, to string) error {
 
 func (x *Tx) savedName(path string) (string, error) {
 	for n := 1; n < 1000; n++ {
-		name := path + ".relkit-saved"
+		name := path + SavedSuffix
 		if n > 1 {
 			name = fmt.Sprintf("%s.%d", name, n)
 		}

@@ -239,5 +239,8 @@ func (s *Survey) Describe() []string {
 	for _, path := range s.Kept {
 		lines = append(lines, "keep folder "+manifest.Escape(path)+" (holds something the patch does not know)")
 	}
+	for _, d := range s.Deviations {
+		lines = append(lines, "keep "+d.Path+" ("+d.Why()+")")
+	}
 	return lines
 }

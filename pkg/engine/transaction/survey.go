@@ -10,6 +10,7 @@ import (
 
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/digest"
+	"github.com/relkit/relkit/pkg/format/glob"
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/patch"
@@ -31,6 +32,13 @@ type Survey struct {
 	Already int
 	// Kept are folders that the patch removes and that hold something else.
 	Kept []string
+	// Deviations are the paths that stay as somebody has made them; Replaced those
+	// that are replaced all the same.
+	Deviations []journal.Deviation
+	Replaced   []string
+	// NeedsFull says that a mismatch is one that a full patch would not have: the
+	// patch is built on content that was changed.
+	NeedsFull bool
 	// StageBytes is the size of all new content, by file system of Plan.Tops.
 	StageBytes []int64
 
@@ -39,6 +47,8 @@ type Survey struct {
 	// change maps a step to the index of its change in entries, -1 for none.
 	change []int
 	tops   *tops
+	config glob.Set
+	o      Options
 	// unfolder are the paths that are no folders and become ones: below them is
 	// nothing yet, whatever a link there leads to.
 	unfolder map[string]bool
@@ -57,6 +67,15 @@ type Options struct {
 	// Full is for a patch without an old side: whatever stands where it puts
 	// something is replaced, and kept as any old file is.
 	Full bool
+	// ConfigFiles are globs of files that belong to the machine's owner: what was
+	// changed of them stays.
+	ConfigFiles []string
+	// OnModified says what to do about other paths that are not as the patch
+	// expects them, and, where it is replace, about config files too; "" is abort.
+	OnModified OnModified
+	// Deleted are config files that are known to have been deleted by their owner:
+	// what a full patch cannot see.
+	Deleted map[string]bool
 }
 
 // look is a change with what was found at its path.
@@ -66,12 +85,18 @@ type look struct {
 	info  fsys.Info
 	found bool
 	live  *manifest.Entry
+	// replaced says that what was found is not what the patch knows of.
+	replaced bool
 }
 
 // Look verifies the tree against what the patch expects and plans the change.
 // It changes nothing.
 func Look(ctx context.Context, root fsys.FS, entries *patch.Entries, o Options) (*Survey, error) {
-	s := &Survey{root: root, entries: entries, Plan: &journal.Plan{}, tops: newTops(root)}
+	s := &Survey{root: root, entries: entries, Plan: &journal.Plan{}, tops: newTops(root), o: o}
+	var err error
+	if s.config, err = glob.ParseSet(o.ConfigFiles); err != nil {
+		return nil, failure.As(failure.Untrusted, fmt.Errorf("config files: %w", err))
+	}
 	if o.Scripts {
 		s.tops.add(".")
 	}
@@ -87,12 +112,15 @@ func Look(ctx context.Context, root fsys.FS, entries *patch.Entries, o Options) 
 		}
 	}
 	if o.Full {
-		takeAsOld(looks)
+		s.takeAsOld(looks)
 	}
 	if err := s.hash(ctx, looks, o.Jobs); err != nil {
 		return nil, err
 	}
-	todo := s.judge(looks)
+	todo, err := s.judge(ctx, looks)
+	if err != nil {
+		return nil, err
+	}
 	if err := s.checkFolders(todo); err != nil {
 		return nil, err
 	}
@@ -143,7 +171,6 @@ func (s *Survey) look(l *look) (err error) {
 		s.unfolder[path] = true
 	}
 	if l.info.Kind == manifest.Socket || l.info.Kind == manifest.Unknown {
-		s.mismatch(path, "is a %s", l.info.Kind)
 		l.live = &manifest.Entry{Path: path, Kind: l.info.Kind}
 		return nil
 	}
@@ -153,12 +180,13 @@ func (s *Survey) look(l *look) (err error) {
 	return nil
 }
 
-// takeAsOld makes what was found the old side of each change.
-func takeAsOld(looks []look) {
+// takeAsOld makes what was found the old side of each change, less the config
+// files: of those nobody can tell whether they are as they once came.
+func (s *Survey) takeAsOld(looks []look) {
 	groups := map[inode]int{}
 	for i := range looks {
 		l := &looks[i]
-		if !l.found || l.live.Kind == manifest.Socket {
+		if !l.found || l.live.Kind == manifest.Socket || s.o.OnModified != OnModifiedReplace && s.isConfig(l) {
 			continue
 		}
 		if l.info.Links > 1 && l.live.Kind != manifest.Dir {
@@ -181,7 +209,7 @@ func (s *Survey) hash(ctx context.Context, looks []look, jobs int) error {
 	g.SetLimit(max(1, jobs))
 	for i := range looks {
 		l := &looks[i]
-		if !l.found || l.live.Kind != manifest.File || !l.sizeFits() {
+		if !l.found || l.live.Kind != manifest.File || !l.sizeFits() && s.o.OnModified != OnModifiedReplace {
 			continue
 		}
 		g.Go(func() error {
@@ -214,6 +242,7 @@ func (s *Survey) hash(ctx context.Context, looks []look, jobs int) error {
 	for i, why := range bases {
 		if why != "" {
 			s.mismatch(s.entries.Bases[i].Path, "%s", why)
+			s.NeedsFull = true
 		}
 	}
 	return nil
@@ -246,25 +275,44 @@ func (s *Survey) mismatch(path, format string, args ...any) {
 	s.Mismatches = append(s.Mismatches, Mismatch{Path: path, Why: fmt.Sprintf(format, args...)})
 }
 
-// judge sorts the looks into those to be done, those done already, and mismatches.
-func (s *Survey) judge(looks []look) []look {
+// judge sorts the looks into those to be done, those done already, those that
+// stay as somebody has made them, and mismatches.
+func (s *Survey) judge(ctx context.Context, looks []look) ([]look, error) {
 	done := linkedAlready(looks)
-	var todo []look
-	for _, l := range looks {
-		switch {
-		case l.New == nil && !l.found, l.New != nil && l.New.Link == 0 && l.isNew() && l.alone(), l.New != nil && done[l.New.Link]:
-			s.Already++
-		case l.Old == nil && l.found:
-			s.mismatch(l.path(), "exists and the patch would create it")
-		case l.Old != nil && !l.found:
-			s.mismatch(l.path(), "does not exist")
-		case l.Old != nil && differs(l.live, l.Old, false) != "":
-			s.mismatch(l.path(), "%s", differs(l.live, l.Old, false))
-		default:
-			todo = append(todo, l)
+	why := make([]string, len(looks))
+	already := make([]bool, len(looks))
+	for i := range looks {
+		l := &looks[i]
+		already[i] = l.New == nil && !l.found || l.New != nil && l.New.Link == 0 && l.isNew() && l.alone() || l.New != nil && done[l.New.Link]
+		if !already[i] {
+			why[i] = s.modified(l)
 		}
 	}
-	return todo
+	if s.o.OnModified == OnModifiedKeep || s.o.OnModified == OnModifiedReplace {
+		spreadNames(looks, why)
+	}
+	var todo []look
+	for i := range looks {
+		switch {
+		case already[i] && why[i] == "":
+			s.Already++
+		case why[i] == "":
+			todo = append(todo, looks[i])
+		default:
+			more, err := s.settle(ctx, &looks[i], why[i])
+			if err != nil {
+				return nil, err
+			}
+			todo = append(todo, more...)
+		}
+	}
+	slices.SortFunc(todo, func(a, b look) int { return manifest.Compare(a.path(), b.path()) })
+	for i := 1; i < len(todo); i++ {
+		if todo[i].path() == todo[i-1].path() {
+			s.mismatch(todo[i].path(), "is in the patch, and is where the new version of a file that was changed would be put")
+		}
+	}
+	return todo, nil
 }
 
 // checkFolders holds that what the patch puts somewhere has a folder to lie in:
@@ -370,21 +418,17 @@ func sameXattr(a, b manifest.Xattr) bool {
 	return a.Name == b.Name && string(a.Value) == string(b.Value)
 }
 
-// checkLinks refuses files that have names which the patch does not know: an
-// exchange would leave those names on the old content.
+// checkLinks refuses hard-link groups with names which the patch does not know:
+// an exchange would leave those names on the old content.
 func (s *Survey) checkLinks(todo []look) {
 	groups := map[int][]look{}
 	for _, l := range todo {
-		if l.Old == nil || l.Old.Kind == manifest.Dir {
+		if l.Old == nil || l.Old.Kind == manifest.Dir || l.replaced || s.o.OnModified == OnModifiedReplace {
 			continue
 		}
-		if l.Old.Link == 0 {
-			if l.info.Links > 1 {
-				s.mismatch(l.path(), "has %d names (hard links), 1 expected", l.info.Links)
-			}
-			continue
+		if l.Old.Link != 0 {
+			groups[l.Old.Link] = append(groups[l.Old.Link], l)
 		}
-		groups[l.Old.Link] = append(groups[l.Old.Link], l)
 	}
 	for _, g := range groups {
 		for _, l := range g {

@@ -43,6 +43,8 @@ type AuditLine struct {
 	Hook    string `json:"hook,omitempty"`
 	Attempt int    `json:"attempt,omitempty"`
 	Result  string `json:"result,omitempty"`
+	// Deviations are what the patch met that its owner had changed.
+	Deviations []Deviation `json:"deviations,omitempty"`
 	// TornTail is the number of bytes of a half-written line that were set aside before this one.
 	TornTail int64         `json:"torn_tail_bytes,omitempty"`
 	Prev     digest.Digest `json:"prev"`
@@ -55,6 +57,7 @@ func AuditOf(transaction string, n int, r *Record) AuditLine {
 		Patch: r.Patch, PatchID: r.PatchID, From: r.From, To: r.To,
 		Signoffs: r.Signoffs, Insecure: r.Insecure, Reason: r.Reason, Kept: r.Kept,
 		Hook: r.Hook, Attempt: r.Attempt, Result: r.Result,
+		Deviations: OfPatch(r.Deviations, r.PatchID),
 	}
 }
 

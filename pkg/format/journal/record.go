@@ -147,6 +147,9 @@ type Record struct {
 	// Kept are vis(3)-escaped paths that were left or set aside because
 	// something else had changed them: with Committed, Undone and RolledBack.
 	Kept []string `json:"kept,omitempty"`
+	// Deviations are all paths that are not as the patches say once this
+	// transaction is applied, those of earlier ones among them: with Begin.
+	Deviations []Deviation `json:"deviations,omitempty"`
 }
 
 const (

@@ -1,0 +1,21 @@
+package state
+
+import "github.com/relkit/relkit/pkg/format/journal"
+
+// Stands tells whether the transaction was applied and not taken back, whether
+// or not its rollback copies are still kept.
+func (t *Transaction) Stands() bool {
+	return t.Find(journal.Applied) != nil && t.Find(journal.RolledBack) == nil
+}
+
+// Deviations are the paths that are not as the patches say, since somebody had
+// changed them when a patch came: those of the newest transaction that stands,
+// whose record has the earlier ones too.
+func Deviations(all []*Transaction) []journal.Deviation {
+	for i := len(all) - 1; i >= 0; i-- {
+		if all[i].Stands() {
+			return all[i].Find(journal.Begin).Deviations
+		}
+	}
+	return nil
+}

@@ -1,0 +1,109 @@
+package update
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/relkit/relkit/pkg/engine/state"
+	"github.com/relkit/relkit/pkg/engine/transaction"
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/format/manifest"
+	"github.com/relkit/relkit/pkg/format/patch"
+)
+
+// modifies tells whether files that were changed are to be kept or replaced.
+func (o *ApplyOptions) modifies() bool {
+	return o.OnModified != "" && o.OnModified != transaction.OnModifiedAbort
+}
+
+// look verifies the tree and plans the change.
+func (a *applier) look(ctx context.Context, h *patch.Header, hooks map[string][]byte, entries *patch.Entries) (*transaction.Survey, error) {
+	all, err := a.target.State.Transactions()
+	if err != nil {
+		return nil, err
+	}
+	deleted := map[string]bool{}
+	for _, d := range state.Deviations(all) {
+		if d.Outcome != journal.StaysDeleted {
+			continue
+		}
+		path, err := manifest.Unescape(d.Path)
+		if err != nil {
+			return nil, err
+		}
+		deleted[path] = true
+	}
+	return transaction.Look(ctx, a.target.Root, entries, transaction.Options{
+		Jobs: a.opt.Jobs, Protected: a.protected, Scripts: len(hooks) > 0, Full: h.Full,
+		ConfigFiles: h.ConfigFiles, OnModified: a.o.OnModified, Deleted: deleted,
+	})
+}
+
+// tell puts what the look found into the result.
+func (a *applier) tell(r *Result, s *transaction.Survey) {
+	r.Deviations = s.Deviations
+	for i := range r.Deviations {
+		r.Deviations[i].Patch = r.Patch
+	}
+	for _, path := range s.Replaced {
+		r.Replaced = append(r.Replaced, manifest.Escape(path))
+	}
+}
+
+// deviations are all that stand once the patch is applied: its own, and those of
+// earlier patches at paths that this one does not touch.
+func (a *applier) deviations(s *transaction.Survey, r *Result) ([]journal.Deviation, error) {
+	all, err := a.target.State.Transactions()
+	if err != nil {
+		return nil, err
+	}
+	touched := map[string]bool{}
+	for _, path := range s.Touched() {
+		touched[manifest.Escape(path)] = true
+	}
+	var standing []journal.Deviation
+	for _, d := range state.Deviations(all) {
+		if !touched[d.Path] {
+			standing = append(standing, d)
+		}
+	}
+	return append(standing, r.Deviations...), nil
+}
+
+// mismatchError refuses with the list of what is not as the patch expects.
+func (a *applier) mismatchError(s *transaction.Survey) error {
+	all := slices.CompactFunc(s.Mismatches, func(a, b transaction.Mismatch) bool { return a.Path == b.Path })
+	if len(all) == 0 {
+		return nil
+	}
+	const shown = 20
+	text := fmt.Sprintf("%d of the patch's paths are not as it expects them", len(all))
+	for i, mm := range all {
+		if i == shown {
+			text += fmt.Sprintf("\n  … and %d more", len(all)-shown)
+			break
+		}
+		text += fmt.Sprintf("\n  %s: %s", manifest.Escape(mm.Path), mm.Why)
+	}
+	err := failure.Errorf(failure.Refused, "%s", text)
+	if s.NeedsFull {
+		return failure.WithHint(err, "relkit patch-apply%s --repair FULL.rkp  # the full patch of what is installed restores such files", a.opt.flags())
+	}
+	return failure.WithHint(err, "relkit patch-apply%s --on-modified replace%s  # what stands there is kept for the rollback", a.opt.flags(), a.given)
+}
+
+// words are the operands as a shell takes them, each with a blank in front.
+func words(sources []Source) string {
+	text := ""
+	for _, s := range sources {
+		switch {
+		case s.Once:
+			text += " -"
+		default:
+			text += " " + failure.Word(s.Name)
+		}
+	}
+	return text
+}
