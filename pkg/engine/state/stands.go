@@ -3,9 +3,9 @@ package state
 import "github.com/relkit/relkit/pkg/format/journal"
 
 // Stands tells whether the transaction was applied and not taken back, whether
-// or not its rollback copies are still kept.
+// or not it awaits its confirmation and its rollback copies are still kept.
 func (t *Transaction) Stands() bool {
-	return t.Find(journal.Applied) != nil && t.Find(journal.RolledBack) == nil
+	return (t.Find(journal.Applied) != nil || t.Find(journal.Awaiting) != nil) && t.Find(journal.RolledBack) == nil
 }
 
 // Deviations are the paths that are not as the patches say, since somebody had
