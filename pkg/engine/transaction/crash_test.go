@@ -224,7 +224,6 @@ func committedLater(t Target, from, to spec, boot bool) (*state.Transaction, err
 	return x.Journal, x.Finish()
 }
 
-
 // fresh is a machine in the state before, everything of it durable.
 func (s *scenario) fresh(t *testing.T) *fsys.Mem {
 	t.Helper()

@@ -28,9 +28,9 @@ type Tx struct {
 	stays []string
 	// replanned says that the plan is another than the one that was staged.
 	replanned bool
-	skip    map[int]bool
-	kept    []string
-	asides  []aside
+	skip      map[int]bool
+	kept      []string
+	asides    []aside
 	// unwritten is why the journal does not say yet that the old tree is back.
 	unwritten error
 	scripts   map[string][]byte
