@@ -162,7 +162,8 @@ func TestDecodeRefusesWhatIsTooLong(t *testing.T) {
 // that the parser takes, each value has a place that begins with its key.
 func FuzzDecode(f *testing.F) {
 	for _, s := range []string{good, "", "a.b.c = 1\n[a.d]\ne = 2", "[[a]]\n[a.b]\nc=1\n[[a]]\n[[a.b]]\nc=2", "x = [[1,2],[{y=3}]]",
-		"'a.b' = {\"c\\n\" = '''\n'''''}", "a = \"\"\"\\\"\"\"\"\"\"\nb = 1", "[ a . \"b\" ] # c\nd = 1979-05-27 07:32:00\r\n"} {
+		"'a.b' = {\"c\\n\" = '''\n'''''}", "a = \"\"\"\\\"\"\"\"\"\"\nb = 1",
+		`a."\e\\e" = 1`, "[ a . \"b\" ] # c\nd = 1979-05-27 07:32:00\r\n"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

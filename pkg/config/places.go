@@ -115,6 +115,9 @@ func (s *scanner) mark(at place, offset int) {
 	}
 }
 
+// goEscapes makes of a TOML string's escapes those of Go, which has no \e.
+var goEscapes = strings.NewReplacer(`\\`, `\\`, `\e`, `\x1b`)
+
 // keys reads a dotted key and the blanks behind it.
 func (s *scanner) keys() []string {
 	var out []string
@@ -125,7 +128,7 @@ func (s *scanner) keys() []string {
 		case c == '"' || c == '\'':
 			s.quoted()
 			raw := s.data[start:s.i]
-			k, err := strconv.Unquote(raw)
+			k, err := strconv.Unquote(goEscapes.Replace(raw))
 			if c == '\'' || err != nil {
 				k = raw[1:max(1, len(raw)-1)]
 			}
