@@ -31,7 +31,7 @@ func patchApplyCommand(e *env) *cli.Command {
 		Category:  groupPatch,
 		Usage:     "apply signed patches to a machine, or change nothing",
 		ArgsUsage: "PATCH…",
-		Flags: []cli.Flag{
+		Flags: append([]cli.Flag{
 			rootFlag("/"), stateFlag(""), dryRunFlag(), jobsFlag(),
 			&cli.StringFlag{Name: "allowed-signers", Usage: "who may sign, as ssh-keygen(1) has it: `FILE`", Value: defaultSigners},
 			&cli.StringSliceFlag{Name: "require-signoff", Usage: "the roles that must have signed: `ROLE,…` (default: " + trust.DefaultRequire + ")"},
@@ -41,14 +41,14 @@ func patchApplyCommand(e *env) *cli.Command {
 			onModifiedFlag("what to do about locally modified files that are no config files"),
 			&cli.BoolFlag{Name: "allow-downgrade", Usage: "apply a patch to an older version"},
 			&cli.BoolFlag{Name: "insecure-unsigned", Usage: "apply a patch without valid sign-offs"},
-		},
+		}, timingFlags()...),
 		Action: func(c *cli.Context) error {
 			o, err := e.updateOptions(c)
 			if err != nil {
 				return err
 			}
-			if c.Bool("recover") {
-				return e.recover(c, o)
+			if is, err := e.pendingMode(c, o); is || err != nil {
+				return err
 			}
 			names, err := e.operands(c, 1, -1)
 			if err != nil {
@@ -96,6 +96,9 @@ func (e *env) applyOptions(c *cli.Context, o update.Options) (a update.ApplyOpti
 		return a, err
 	}
 	if a.OnModified, err = onModified(c); err != nil {
+		return a, err
+	}
+	if a.Timing, err = e.timing(c, o.Root); err != nil {
 		return a, err
 	}
 	a.Policy.File = c.String("allowed-signers")
@@ -215,6 +218,14 @@ func (e *env) printResult(r *update.Result) error {
 		if !e.JSON {
 			return e.print(r, r.Plan...)
 		}
+	case update.Staged:
+		e.Log.Info(fmt.Sprintf("patch %s is staged: relkit patch-apply --commit makes it visible", r.Patch))
+	case update.Armed:
+		e.Log.Info(fmt.Sprintf("patch %s is committed at the next boot", r.Patch))
+	case update.Awaiting:
+		e.Log.Info(fmt.Sprintf("patch %s awaits confirmation", r.Patch))
+	case update.Unstaged:
+		e.Log.Info(fmt.Sprintf("patch %s is given up, nothing was changed", r.Patch))
 	case update.Applied:
 		e.Log.Info(fmt.Sprintf("patch %s applied: %s %s is now %s; %d changes, visible within %s", r.Patch, r.Product, dash(r.From), dash(r.To),
 			r.Changes, time.Duration(r.VisibleSeconds*float64(time.Second)).Round(100*time.Microsecond)))
@@ -232,9 +243,6 @@ type recoverResult struct {
 }
 
 func (e *env) recover(c *cli.Context, o update.Options) error {
-	if _, err := e.operands(c, 0, 0); err != nil {
-		return err
-	}
 	done, err := update.Recover(c.Context, o)
 	if err != nil {
 		return err

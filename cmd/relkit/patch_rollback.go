@@ -23,6 +23,7 @@ func patchRollbackCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "to", Usage: "go back to `VERSION`"},
 			onModifiedFlag("what to do about files changed since"),
 			&cli.StringFlag{Name: "check-timeout", Usage: "give up when a hook runs longer than `SPAN`", Value: "60s"},
+			&cli.BoolFlag{Name: "at-boot", Usage: "take the patch back at the next boot, whatever it was"},
 			&cli.BoolFlag{Name: "list", Usage: "list what was applied and what can be taken back"},
 			&cli.BoolFlag{Name: "prune", Usage: "give up the rollback copies of all but the newest patches"},
 			&cli.IntFlag{Name: "keep", Usage: "with --prune: keep those of the newest `N`", Value: 1},
@@ -73,6 +74,7 @@ func exclusive(c *cli.Context, names ...string) error {
 func (e *env) rollback(c *cli.Context, o update.Options) (err error) {
 	r := update.RollbackOptions{
 		Options: o, Last: c.Int("last"), To: c.String("to"), Output: e.hookWriter(),
+		AtBoot: c.Bool("at-boot"),
 	}
 	if r.OnModified, err = onModified(c); err != nil {
 		return err
@@ -106,9 +108,12 @@ func (e *env) printRolledBack(results []update.RollbackResult) error {
 		if r.HookFailed != "" {
 			e.Log.Warn("the patch was taken back, and its hook failed: " + r.HookFailed)
 		}
-		if r.Status == "planned" {
+		switch r.Status {
+		case "planned":
 			e.Log.Info(fmt.Sprintf("patch %s would be taken back: %s %s would be %s again", r.Patch, r.Product, dash(r.From), dash(r.To)))
-		} else {
+		case "withdrawn":
+			e.Log.Info(fmt.Sprintf("patch %s is taken back at the next boot: %s %s will be %s again", r.Patch, r.Product, dash(r.From), dash(r.To)))
+		default:
 			e.Log.Info(fmt.Sprintf("patch %s taken back: %s %s is %s again, visible within %s", r.Patch, r.Product, dash(r.From), dash(r.To),
 				time.Duration(r.VisibleSeconds*float64(time.Second)).Round(100*time.Microsecond)))
 		}

@@ -20,9 +20,6 @@ func (a *applier) admit(h *patch.Header, installed journal.Version) error {
 	if h.Expired(a.opt.Now()) {
 		return failure.Errorf(failure.Refused, "patch %s expired at %s", h.ID, h.Expires.Format("2006-01-02 15:04:05Z07:00"))
 	}
-	if h.Reboot == patch.RebootRequired {
-		return failure.Errorf(failure.Refused, "patch %s has to be committed at boot, and this machine is not set up for that", h.ID)
-	}
 	if err := a.admitVersion(h, installed); err != nil {
 		return err
 	}
@@ -51,10 +48,18 @@ var bootGlobs = []string{
 	"lib*/libc-*.so", "usr/lib*/libc-*.so", "lib/*/libc-*.so", "usr/lib/*/libc-*.so",
 }
 
-// admitPlaces refuses changes to the running system that have to be made at boot.
-func (a *applier) admitPlaces(h *patch.Header, entries *patch.Entries) error {
+// admitPlaces tells whether the patch has to be committed at boot, before a file
+// of the tree runs, and refuses it where the machine is not set up for that. A
+// tree that does not run can be changed at any time.
+func (a *applier) admitPlaces(h *patch.Header, entries *patch.Entries) (boot bool, err error) {
+	if a.o.AtBoot {
+		return true, a.bootReady("it was asked for")
+	}
 	if a.opt.Root != "/" {
-		return nil
+		return false, nil
+	}
+	if h.Reboot == patch.RebootRequired {
+		return true, a.bootReady("patch " + h.ID + " asks for it")
 	}
 	for i := range entries.Changes {
 		c := &entries.Changes[i]
@@ -62,8 +67,19 @@ func (a *applier) admitPlaces(h *patch.Header, entries *patch.Entries) error {
 			continue
 		}
 		if patch.MatchAny(bootGlobs, c.Path()) {
-			return failure.Errorf(failure.Refused, "patch %s changes %q of the running system, which has to be done at boot, and this machine is not set up for that", h.ID, c.Path())
+			return true, a.bootReady(fmt.Sprintf("patch %s changes %q of the running system", h.ID, c.Path()))
 		}
+	}
+	return false, nil
+}
+
+// bootReady refuses a commit at boot where nothing would make it.
+func (a *applier) bootReady(why string) error {
+	if a.o.BootReady == nil {
+		return nil
+	}
+	if err := a.o.BootReady(); err != nil {
+		return failure.As(failure.Refused, fmt.Errorf("the patch has to be committed at boot (%s): %w", why, err))
 	}
 	return nil
 }

@@ -60,7 +60,6 @@ func TestAdmit(t *testing.T) {
 		{"full downgrade", base(func(h *patch.Header) { h.Full, h.From, h.To.Version = true, nil, "3" }), fw41, "would downgrade"},
 		{"expired", base(func(h *patch.Header) { h.Expires = now }), fw41, "expired at 2026-06-01"},
 		{"expires later", base(func(h *patch.Header) { h.Expires = now.Add(time.Second) }), fw41, ""},
-		{"reboot", base(func(h *patch.Header) { h.Reboot = patch.RebootRequired }), fw41, "committed at boot"},
 		{"requires the product", base(func(h *patch.Header) { h.Requires = "fw (>= 4.1), hotfix-1" }), fw41, ""},
 		{"requires another version", base(func(h *patch.Header) { h.Requires = "fw (>> 4.1)" }), fw41, "requires fw (>> 4.1)"},
 		{"requires another patch", base(func(h *patch.Header) { h.Requires = "hotfix-1, hotfix-2" }), fw41, "requires hotfix-2"},

@@ -48,6 +48,7 @@ type ApplyOptions struct {
 	CheckTimeout time.Duration
 	// Output takes what hooks and checks print.
 	Output io.Writer
+	Timing
 }
 
 // Status is how an apply ended.
@@ -55,9 +56,13 @@ type Status string
 
 // The statuses.
 const (
-	Applied Status = "applied"
-	Already Status = "already" // the tree had all of it
-	Planned Status = "planned" // a dry run
+	Applied  Status = "applied"
+	Already  Status = "already"  // the tree had all of it
+	Planned  Status = "planned"  // a dry run
+	Staged   Status = "staged"   // Commit makes it visible
+	Armed    Status = "armed"    // the next boot makes it visible
+	Unstaged Status = "unstaged" // it was staged and is given up
+	Awaiting Status = "awaiting" // it is visible since a boot, and awaits Confirm
 )
 
 // Result is relkit.apply/v1: what became of one patch.
@@ -81,6 +86,8 @@ type Result struct {
 	Plan     []string `json:"plan,omitempty"`
 	// Insecure lists what was waived.
 	Insecure []string `json:"insecure,omitempty"`
+	// Reboot says that it takes a reboot for the patch to take effect.
+	Reboot bool `json:"reboot,omitempty"`
 	// VisibleSeconds is the time from the first change of the tree to the last.
 	VisibleSeconds float64 `json:"visible_seconds,omitempty"`
 }
@@ -102,6 +109,9 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 		return nil, err
 	}
 	a := &applier{machine: m, o: o, given: words(sources)}
+	if err := a.timely(sources); err != nil {
+		return nil, m.refuse(err, journal.AuditLine{})
+	}
 	if err := a.verifyAll(ctx, sources); err != nil {
 		return nil, err
 	}
@@ -115,6 +125,10 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 			return results, err
 		}
 		results = append(results, *r)
+	}
+	needed := slices.ContainsFunc(results, func(r Result) bool { return r.Reboot && r.Status != Planned })
+	if needed && o.Reboot != nil && !o.Stage {
+		return results, o.Reboot(ctx)
 	}
 	return results, nil
 }
@@ -275,6 +289,9 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 		r.Status = Already
 		return r, errors.Join(err, p.Verify())
 	}
+	if waits, err := a.waits(p, r); err != nil || waits {
+		return r, errors.Join(err, p.Verify())
+	}
 	if err := a.admit(h, recorded); err != nil {
 		return nil, err
 	}
@@ -286,7 +303,8 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	if err != nil {
 		return nil, err
 	}
-	if err := a.admitPlaces(h, entries); err != nil {
+	boot, err := a.admitPlaces(h, entries)
+	if err != nil {
 		return nil, err
 	}
 	survey, err := a.look(ctx, h, hooks, entries)
@@ -308,7 +326,8 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 		r.Status, r.Plan = Planned, survey.Describe()
 		return r, p.Verify()
 	}
-	return r, a.change(ctx, p, hooks, survey, r, installed)
+	r.Reboot = boot || h.Reboot == patch.RebootRequired
+	return r, a.change(ctx, p, hooks, survey, r, installed, boot)
 }
 
 // stands tells whether this very patch is applied and was not taken back: a
@@ -339,7 +358,7 @@ func (a *applier) already(p *patch.Reader, r *Result, recorded journal.Version) 
 }
 
 // change is the transaction: from here on the machine is worked on.
-func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string][]byte, s *transaction.Survey, r *Result, installed journal.Version) error {
+func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string][]byte, s *transaction.Survey, r *Result, installed journal.Version, boot bool) error {
 	h := p.Header()
 	run, err := a.newRunner(h, hooks)
 	if err != nil {
@@ -368,6 +387,14 @@ func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string]
 	if err != nil {
 		return err
 	}
+	if boot || a.o.Stage || !a.inWindow() {
+		return a.keep(tx, r, journal.Record{Boot: boot, Reboot: r.Reboot, Units: h.Restart})
+	}
+	return a.commit(ctx, tx, run, r)
+}
+
+// commit makes what is staged visible, and takes it back unless it stands its checks.
+func (a *applier) commit(ctx context.Context, tx *transaction.Tx, run *runner, r *Result) error {
 	if err := run.before(ctx, tx); err != nil {
 		return errors.Join(err, tx.Abort(err.Error()))
 	}
@@ -383,6 +410,9 @@ func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string]
 		return err
 	}
 	r.Status = Applied
+	if r.Reboot {
+		a.tellReboot(r)
+	}
 	return nil
 }
 

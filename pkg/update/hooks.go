@@ -2,13 +2,17 @@ package update
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/patch"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 	"github.com/relkit/relkit/pkg/sys/process"
@@ -22,6 +26,9 @@ const (
 	hookPreRollback  = "pre-rollback"
 	hookPostRollback = "post-rollback"
 )
+
+// hookOK is the result of a hook that succeeded, in the journal.
+const hookOK = "ok"
 
 // defaultTimeout bounds a hook or check for which nothing else was said.
 const defaultTimeout = 60 * time.Second
@@ -96,7 +103,12 @@ func (r *runner) after(ctx context.Context, tx *transaction.Tx) error {
 	if err := r.restart(ctx); err != nil {
 		return err
 	}
-	if err := r.script(ctx, tx.Journal, hookCheck); err != nil {
+	return r.checks(ctx, tx.Journal)
+}
+
+// checks runs what says whether the new tree works.
+func (r *runner) checks(ctx context.Context, j *state.Transaction) error {
+	if err := r.script(ctx, j, hookCheck); err != nil {
 		return err
 	}
 	if r.check == "" {
@@ -107,19 +119,32 @@ func (r *runner) after(ctx context.Context, tx *transaction.Tx) error {
 	})
 }
 
-// script runs a kept script, in a chroot where the root is not "/".
+// script runs a kept script, in a chroot where the root is not "/". The journal
+// says that it starts before it does, and how it ended: one that was cut off is
+// started again by whoever comes next, and learns from RELKIT_ATTEMPT.
 func (r *runner) script(ctx context.Context, j *state.Transaction, name string) error {
 	path, err := transaction.Script(r.target, j, name)
 	if err != nil || path == "" {
 		return err
 	}
+	started, _ := j.HookRuns(name)
+	note := journal.Record{Event: journal.Hook, Hook: name, Attempt: started + 1}
+	if err := transaction.Note(r.target, j, note); err != nil {
+		return fmt.Errorf("%s hook: %w", name, err)
+	}
 	job := process.Job{
-		Argv: []string{"/" + path}, Dir: "/", Env: append(r.env, "RELKIT_HOOK="+name, "RELKIT_ROOT=/"),
+		Argv: []string{"/" + path}, Dir: "/",
+		Env: append(slices.Clone(r.env), "RELKIT_HOOK="+name, "RELKIT_ROOT=/", "RELKIT_ATTEMPT="+strconv.Itoa(note.Attempt)),
 	}
 	if r.root != "/" {
 		job.Root = r.root
 	}
-	return r.run(ctx, name+" hook", job)
+	err = r.run(ctx, name+" hook", job)
+	note.Result = hookOK
+	if err != nil {
+		note.Result = err.Error()
+	}
+	return errors.Join(err, transaction.Note(r.target, j, note))
 }
 
 // restart restarts the patch's services, on the running system only.
@@ -151,4 +176,24 @@ func (r *runner) run(ctx context.Context, what string, job process.Job) error {
 		return fmt.Errorf("%s: %s", what, res)
 	}
 	return nil
+}
+
+// undoHooks run a patch's rollback hooks when it is taken back by itself: when
+// its post hook has begun, what that did is to be undone with the files.
+type undoHooks struct{ m *machine }
+
+func (u undoHooks) BeforeUndo(j *state.Transaction) { u.run(j, hookPreRollback) }
+func (u undoHooks) AfterUndo(j *state.Transaction)  { u.run(j, hookPostRollback) }
+
+func (u undoHooks) run(j *state.Transaction, name string) {
+	if posts, _ := j.HookRuns(hookPost); posts == 0 {
+		return
+	}
+	if _, result := j.HookRuns(name); result == hookOK {
+		return // before the cut
+	}
+	a := &applier{machine: u.m}
+	if err := a.runnerOf(j).script(context.Background(), j, name); err != nil {
+		u.m.opt.Log.Warn("the patch is taken back all the same", "patch", j.Records[0].PatchID, "err", err)
+	}
 }

@@ -134,6 +134,7 @@ func openMachine(o Options) (m *machine, err error) {
 		Root: fsys.Watch(m.root, meter), State: state.New(fsys.Watch(stateFS, meter)), Now: o.Now, Log: o.Log,
 		Unprivileged: !fsys.Privileged(),
 	}
+	m.target.Hooks = undoHooks{m}
 	return m, nil
 }
 

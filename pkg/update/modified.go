@@ -74,7 +74,19 @@ func (a *applier) deviations(s *transaction.Survey, r *Result) ([]journal.Deviat
 
 // mismatchError refuses with the list of what is not as the patch expects.
 func (a *applier) mismatchError(s *transaction.Survey) error {
-	all := slices.CompactFunc(s.Mismatches, func(a, b transaction.Mismatch) bool { return a.Path == b.Path })
+	err := listMismatches(s.Mismatches)
+	switch {
+	case err == nil:
+		return nil
+	case s.NeedsFull:
+		return failure.WithHint(err, "relkit patch-apply%s --repair FULL.rkp  # the full patch of what is installed restores such files", a.opt.flags())
+	}
+	return failure.WithHint(err, "relkit patch-apply%s --on-modified replace%s  # what stands there is kept for the rollback", a.opt.flags(), a.given)
+}
+
+// listMismatches is the error that lists what is not as it should, nil for nothing.
+func listMismatches(all []transaction.Mismatch) error {
+	all = slices.CompactFunc(all, func(a, b transaction.Mismatch) bool { return a.Path == b.Path })
 	if len(all) == 0 {
 		return nil
 	}
@@ -87,11 +99,7 @@ func (a *applier) mismatchError(s *transaction.Survey) error {
 		}
 		text += fmt.Sprintf("\n  %s: %s", manifest.Escape(mm.Path), mm.Why)
 	}
-	err := failure.Errorf(failure.Refused, "%s", text)
-	if s.NeedsFull {
-		return failure.WithHint(err, "relkit patch-apply%s --repair FULL.rkp  # the full patch of what is installed restores such files", a.opt.flags())
-	}
-	return failure.WithHint(err, "relkit patch-apply%s --on-modified replace%s  # what stands there is kept for the rollback", a.opt.flags(), a.given)
+	return failure.Errorf(failure.Refused, "%s", text)
 }
 
 // words are the operands as a shell takes them, each with a blank in front.

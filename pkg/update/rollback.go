@@ -22,6 +22,8 @@ type RollbackOptions struct {
 	// To is the version to go back to.
 	To         string
 	OnModified transaction.OnModified
+	// AtBoot has the rollback made at the next boot, whatever the patch was.
+	AtBoot bool
 	// HookTimeout bounds each rollback hook.
 	HookTimeout time.Duration
 	// Output takes what hooks print.
@@ -34,7 +36,7 @@ const RollbackSchema = "relkit.rollback/v1"
 // RollbackResult is relkit.rollback/v1: what became of one transaction.
 type RollbackResult struct {
 	Schema      string `json:"schema"`
-	Status      string `json:"status"` // rolled-back, planned
+	Status      string `json:"status"` // rolled-back, planned, or withdrawn: the next boot takes it back
 	Transaction string `json:"transaction"`
 	Patch       string `json:"patch"`
 	Product     string `json:"product"`
@@ -60,6 +62,9 @@ func Rollback(ctx context.Context, o RollbackOptions) (results []RollbackResult,
 		return nil, err
 	}
 	todo, err := m.chooseRollback(o)
+	if err == nil {
+		err = m.oneAtBoot(todo, o)
+	}
 	if err != nil {
 		return nil, m.refuse(err, journal.AuditLine{})
 	}
@@ -81,13 +86,20 @@ func Rollback(ctx context.Context, o RollbackOptions) (results []RollbackResult,
 
 // chooseRollback picks the transactions to take back, newest first.
 func (m *machine) chooseRollback(o RollbackOptions) ([]*state.Transaction, error) {
+	t, err := m.pending()
+	if err != nil {
+		return nil, err
+	}
+	if t != nil && !awaits(t) {
+		return nil, m.pendingError(t)
+	}
 	all, err := m.target.State.Transactions()
 	if err != nil {
 		return nil, err
 	}
 	var active []*state.Transaction
 	for i := len(all) - 1; i >= 0; i-- {
-		if all[i].Active() {
+		if all[i].Active() || awaits(all[i]) {
 			active = append(active, all[i])
 		}
 	}
@@ -121,6 +133,11 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 	if o.DryRun && before > 0 {
 		return r, nil // what it would meet is known only once the ones before it are taken back
 	}
+	run := &runner{root: m.opt.Root, target: m.target, timeout: o.HookTimeout, output: o.Output}
+	run.environment(begin.PatchID, begin.To.Product, r.From, r.To)
+	if m.takesBoot(t, o) {
+		return r, m.withdraw(ctx, t, o, run, r)
+	}
 	rb, err := transaction.OpenRollback(ctx, m.target, t, m.opt.Jobs)
 	if err != nil {
 		return nil, err
@@ -134,8 +151,6 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 	if o.DryRun {
 		return r, nil
 	}
-	run := &runner{root: m.opt.Root, target: m.target, timeout: o.HookTimeout, output: o.Output}
-	run.environment(begin.PatchID, begin.To.Product, r.From, r.To)
 	if err := run.script(ctx, t, hookPreRollback); err != nil {
 		return nil, err
 	}
@@ -147,6 +162,11 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 		record.Insecure = []string{"on-modified=" + string(o.OnModified)}
 	}
 	defer m.opt.hold()()
+	if awaits(t) {
+		if err := transaction.Note(m.target, t, journal.Record{Event: journal.Withdrawn, Reason: "asked for", OnModified: string(o.OnModified)}); err != nil {
+			return nil, err
+		}
+	}
 	err = rb.Commit(o.OnModified, record, func() {
 		// The old tree is back whatever this hook says, and a signal does not
 		// change that: it runs to its end or its deadline.

@@ -3,6 +3,7 @@ package transaction
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/manifest"
+	"github.com/relkit/relkit/pkg/format/patch"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 )
 
@@ -49,6 +51,18 @@ func Note(t Target, j *state.Transaction, r journal.Record) error {
 	}
 	(&Tx{Target: t, Journal: j}).settle()
 	return nil
+}
+
+// Touches tells whether a transaction that is staged changes something that one
+// of the globs matches, or that lies below one.
+func Touches(t Target, j *state.Transaction, globs []string) (bool, error) {
+	plan, err := t.State.ReadPlan(j)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(plan.Steps, func(s journal.Step) bool {
+		return s.Do != journal.Meta && patch.MatchAny(globs, s.Path())
+	}), nil
 }
 
 // Drop gives up what is kept for a later commit. Nothing visible changes.

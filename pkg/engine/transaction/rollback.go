@@ -42,7 +42,9 @@ type Rollback struct {
 // old inode in the slots is whole, by digest, and the live paths are as the
 // transaction left them. It changes nothing.
 func OpenRollback(ctx context.Context, t Target, j *state.Transaction, jobs int) (*Rollback, error) {
-	if !j.Active() && j.Status() != journal.Withdrawn {
+	switch j.Status() {
+	case journal.Applied, journal.Reapplied, journal.Withdrawn, journal.Awaiting, journal.Booted: // the last two to be looked at only
+	default:
 		return nil, failure.Errorf(failure.Refused, "transaction %s is not applied (%s)", j.ID, j.Status())
 	}
 	x := &Tx{Target: t, Journal: j}

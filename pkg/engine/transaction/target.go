@@ -32,6 +32,19 @@ type Target struct {
 	// Unprivileged has folders that their owner may not write to be made writable
 	// while something is renamed in them; they get their modes with their times.
 	Unprivileged bool
+	// Hooks hears of a transaction being taken back; nil for nobody.
+	Hooks Hooks
+}
+
+// Hooks are called around the taking back of a transaction that was not yet
+// applied, or of which a recovery completes the rollback. A cut may have them
+// called again. The tree is taken back whatever they do.
+type Hooks interface {
+	// BeforeUndo comes while the tree is new, or partly so.
+	BeforeUndo(*state.Transaction)
+	// AfterUndo comes once the old tree is back and durable, while the
+	// transaction's scripts are still there.
+	AfterUndo(*state.Transaction)
 }
 
 func join(dir, name string) string {

@@ -34,8 +34,14 @@ func (x *Tx) takeBackAll(announce journal.Event, reason string, closing journal.
 			x.Log.Warn("taking the change back without a record of it", "err", err)
 		}
 	}
+	if x.Hooks != nil && closing == journal.Undone {
+		x.Hooks.BeforeUndo(x.Journal)
+	}
 	if err := x.restore(); err != nil {
 		return err
+	}
+	if x.Hooks != nil {
+		x.Hooks.AfterUndo(x.Journal)
 	}
 	x.close(closing)
 	return nil

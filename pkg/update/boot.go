@@ -1,0 +1,181 @@
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/relkit/relkit/pkg/engine/state"
+	"github.com/relkit/relkit/pkg/engine/transaction"
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/journal"
+)
+
+// BootOptions are for the run that comes before the system starts.
+type BootOptions struct {
+	ApplyOptions
+	// Boots is how many boots a patch may take to be confirmed, the one that
+	// commits it included; 0 for DefaultBoots.
+	Boots int
+	// Failed says that the boot loader fell back to this boot, since the last
+	// one did not come up.
+	Failed bool
+}
+
+// DefaultBoots is BootOptions.Boots where nobody says.
+const DefaultBoots = 3
+
+// BootSchema is the schema of BootResult.
+const BootSchema = "relkit.boot/v1"
+
+// BootResult is relkit.boot/v1: what was done before the system starts.
+type BootResult struct {
+	Schema    string       `json:"schema"`
+	Recovered []Recovered  `json:"recovered"`
+	Done      []BootAction `json:"done"`
+	// Reboot says that what runs was loaded from the tree as it was before: the
+	// machine is to be rebooted at once, before anything of the tree runs.
+	Reboot bool `json:"reboot"`
+}
+
+// BootAction is what became of one transaction.
+type BootAction struct {
+	Transaction string        `json:"transaction"`
+	Patch       string        `json:"patch"`
+	Found       journal.Event `json:"found"`
+	Now         journal.Event `json:"now"`
+	// Boots is how many boots it has waited for its confirmation.
+	Boots int `json:"boots,omitempty"`
+	// Reason says why it did not become what it was to be.
+	Reason string `json:"reason,omitempty"`
+}
+
+// Boot does what waits for a boot, before a file of the tree runs: it mends what
+// was cut off, commits what is armed, takes back what is withdrawn, and counts
+// the boots of what awaits confirmation, to take it back after too many.
+//
+// Whatever of this fails leaves a tree that is old or new, which may be started.
+// Each step is a transaction's own, so a cut at any of them is mended by the next
+// boot's Boot; a commit that was cut is taken back and not tried again, so that
+// a patch that stops the machine cannot do so twice.
+func Boot(ctx context.Context, o BootOptions) (r *BootResult, err error) {
+	m, err := openMachine(o.Options)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	defer o.hold()()
+	r = &BootResult{Schema: BootSchema, Done: []BootAction{}}
+	found, err := m.recover()
+	r.Recovered = append([]Recovered{}, found...)
+	if err != nil {
+		return r, err
+	}
+	a := &applier{machine: m, o: o.ApplyOptions}
+	all, err := m.target.State.Transactions()
+	if err != nil {
+		return r, err
+	}
+	for _, t := range slices.Backward(all) {
+		if !t.Pending() || t.Status() == journal.Ready {
+			continue
+		}
+		act := BootAction{Transaction: t.ID, Patch: t.Records[0].PatchID, Found: t.Status()}
+		kernel, reason := transaction.Touches(m.target, t, kernelGlobs)
+		if reason == nil {
+			reason = a.boot(ctx, t, o)
+		}
+		if act.Now = t.Status(); reason != nil {
+			act.Reason = reason.Error()
+		}
+		if act.Now == journal.Freed { // it is the event before that tells
+			act.Now = t.Records[len(t.Records)-2].Event
+		}
+		act.Boots = t.Boots()
+		r.Done = append(r.Done, act)
+		r.Reboot = r.Reboot || kernel && (act.Now == journal.RolledBack || act.Now == journal.Awaiting)
+		if failure.Of(reason) == failure.Mixed {
+			return r, reason
+		}
+	}
+	return r, nil
+}
+
+// kernelGlobs are what a running kernel was loaded from, or loads from later.
+var kernelGlobs = []string{"boot", "efi", "lib/modules", "usr/lib/modules"}
+
+// boot does what one transaction waits for, and says why where it cannot.
+func (a *applier) boot(ctx context.Context, t *state.Transaction, o BootOptions) error {
+	limit := o.Boots
+	if limit == 0 {
+		limit = DefaultBoots
+	}
+	switch t.Status() {
+	case journal.Armed:
+		return a.commitAtBoot(ctx, t)
+	case journal.Withdrawn:
+		return a.rollbackAtBoot(ctx, t)
+	}
+	reason := ""
+	switch {
+	case o.Failed:
+		reason = "the boot loader fell back: the machine did not come up"
+	case t.Boots() >= limit:
+		reason = fmt.Sprintf("not confirmed after %d boots", t.Boots())
+	default:
+		return transaction.Note(a.target, t, journal.Record{Event: journal.Booted})
+	}
+	err := transaction.Note(a.target, t, journal.Record{
+		Event: journal.Withdrawn, Reason: reason, OnModified: string(transaction.OnModifiedReplace),
+	})
+	if err != nil {
+		return err
+	}
+	return a.rollbackAtBoot(ctx, t)
+}
+
+// commitAtBoot commits what is armed; what cannot be committed any more is
+// dropped, and the machine starts as it was.
+func (a *applier) commitAtBoot(ctx context.Context, t *state.Transaction) error {
+	tx, modified, err := transaction.Reopen(ctx, a.target, t, a.opt.Jobs)
+	if err == nil {
+		err = listMismatches(modified)
+	}
+	if err != nil {
+		return errors.Join(err, transaction.Drop(a.target, t, err.Error()))
+	}
+	run := a.runnerOf(t)
+	if err := run.before(ctx, tx); err != nil {
+		return errors.Join(err, tx.Abort(err.Error()))
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	if err := run.script(ctx, t, hookPost); err != nil {
+		return tx.Undo(err.Error(), err)
+	}
+	return tx.Await()
+}
+
+// rollbackAtBoot takes back what is withdrawn. What was changed since is
+// replaced and kept beside, unless it was said otherwise: a machine that does
+// not come up has nobody to ask.
+func (a *applier) rollbackAtBoot(ctx context.Context, t *state.Transaction) error {
+	w := t.Find(journal.Withdrawn)
+	on := transaction.OnModified(w.OnModified)
+	rb, err := transaction.OpenRollback(ctx, a.target, t, a.opt.Jobs)
+	if err == nil {
+		err = rb.Commit(on, journal.Record{Reason: w.Reason}, func() {
+			run := a.runnerOf(t)
+			if err := run.script(ctx, t, hookPostRollback); err != nil {
+				a.opt.Log.Warn("the old tree is back, and the post-rollback hook failed", "err", err)
+			}
+		})
+	}
+	if err == nil || failure.Of(err) == failure.Mixed || t.Status() != journal.Withdrawn {
+		return err
+	}
+	// It stands as it is; who asked for it sees the reason.
+	return errors.Join(err, transaction.Note(a.target, t, journal.Record{Event: journal.Reapplied, Reason: err.Error()}))
+}

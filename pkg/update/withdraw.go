@@ -1,0 +1,62 @@
+package update
+
+import (
+	"context"
+
+	"github.com/relkit/relkit/pkg/engine/state"
+	"github.com/relkit/relkit/pkg/engine/transaction"
+	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/format/manifest"
+)
+
+// awaits tells whether t was committed at boot and not confirmed.
+func awaits(t *state.Transaction) bool {
+	return t.Status() == journal.Awaiting || t.Status() == journal.Booted
+}
+
+// takesBoot tells whether t is to be taken back at boot: what was committed
+// there, of a system that runs.
+func (m *machine) takesBoot(t *state.Transaction, o RollbackOptions) bool {
+	ready := t.Find(journal.Ready)
+	return o.AtBoot || m.opt.Root == "/" && ready != nil && ready.Boot
+}
+
+// oneAtBoot refuses more than one rollback at boot: the second can only be
+// verified on the tree that the first leaves.
+func (m *machine) oneAtBoot(todo []*state.Transaction, o RollbackOptions) error {
+	for i, t := range todo {
+		if i < len(todo)-1 && m.takesBoot(t, o) {
+			return failure.WithHint(failure.Errorf(failure.Refused, "patch %s is taken back at boot, and the others only after that", t.Records[0].PatchID),
+				"relkit patch-rollback%s --last %d  # then reboot, and go on", m.opt.flags(), i+1)
+		}
+	}
+	return nil
+}
+
+// withdraw has a patch taken back at the next boot, before a file of it runs.
+func (m *machine) withdraw(ctx context.Context, t *state.Transaction, o RollbackOptions, run *runner, r *RollbackResult) error {
+	rb, err := transaction.OpenRollback(ctx, m.target, t, m.opt.Jobs)
+	if err != nil {
+		return err
+	}
+	for _, mm := range rb.Modified {
+		r.Modified = append(r.Modified, manifest.Escape(mm.Path))
+	}
+	if len(rb.Modified) > 0 && (o.OnModified == "" || o.OnModified == transaction.OnModifiedAbort) {
+		return modifiedError(rb.Modified, o)
+	}
+	if o.DryRun {
+		return nil
+	}
+	if err := run.script(ctx, t, hookPreRollback); err != nil {
+		return err
+	}
+	err = transaction.Note(m.target, t, journal.Record{Event: journal.Withdrawn, Reason: "asked for", OnModified: string(o.OnModified)})
+	if err != nil {
+		return err
+	}
+	r.Status = "withdrawn"
+	m.tellReboot(&Result{Patch: r.Patch})
+	return nil
+}
