@@ -87,7 +87,7 @@ func (j *judgement) transactions(s *state.State, in *input, out *output) (ended 
 		if begin == nil {
 			continue
 		}
-		if applied != nil && t.Find(journal.Rollback) == nil {
+		if applied != nil && t.Stands() {
 			out.release.Patches = append(out.release.Patches, record.HealthPatch{
 				ID: clean(begin.PatchID), Digest: begin.Patch.String(), Applied: applied.Time.UTC().Truncate(time.Second),
 			})
@@ -171,7 +171,7 @@ func cutOff(e journal.Event) record.HealthStatus {
 // is missing although transactions have ended, was changed by something else
 // than relkit.
 func (j *judgement) audit(s *state.State, ended bool, out *output) {
-	_, head, err := s.Verify()
+	head, err := s.VerifyNewest()
 	switch {
 	case err != nil:
 		status := record.HealthCrit

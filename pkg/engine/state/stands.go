@@ -5,7 +5,16 @@ import "github.com/relkit/relkit/pkg/format/journal"
 // Stands tells whether the transaction was applied and not taken back, whether
 // or not it awaits its confirmation and its rollback copies are still kept.
 func (t *Transaction) Stands() bool {
-	return (t.Find(journal.Applied) != nil || t.Find(journal.Awaiting) != nil) && t.Find(journal.RolledBack) == nil
+	stands := false
+	for i := range t.Records {
+		switch t.Records[i].Event {
+		case journal.Applied, journal.Awaiting, journal.Reapplied:
+			stands = true
+		case journal.Rollback, journal.RolledBack, journal.Undone:
+			stands = false
+		}
+	}
+	return stands
 }
 
 // Deviations are the paths that are not as the patches say, since somebody had

@@ -5,7 +5,9 @@
 //
 //	version.json               what is installed now
 //	transactions/NNNNNN/journal, plan, plan-committed
+//	ended                      which transactions have ended, derived from the journals
 //	audit.jsonl                the tamper-evident log, derived from the journals
+//	audit-N.jsonl.zst          what it held before, from line N on
 //
 // The journals are the truth; version.json and the audit log follow from them,
 // so that a power cut between two writes is mended by Settle.
@@ -39,7 +41,8 @@ const (
 type State struct {
 	fs fsys.FS
 	// seq is the number of the last record of all journals, once they were read.
-	seq int64
+	seq   int64
+	audit AuditOptions
 }
 
 // New is the state in the folder that fs is rooted at.
@@ -52,6 +55,9 @@ func (s *State) FS() fsys.FS { return s.fs }
 type Transaction struct {
 	ID      string // six digits or more
 	Records []journal.Record
+	// Short says that the transaction has ended and that Records are only those
+	// that tell how it began and ended; State.Whole has all.
+	Short bool
 	// size of the journal's whole lines in bytes; torn when more follows them.
 	size int64
 	torn bool
@@ -119,13 +125,27 @@ func (t *Transaction) Closed() bool {
 	return t.Active() || t.Status() == journal.Freed
 }
 
+// lastSeq is the Seq of its last record, 0 for none.
+func (t *Transaction) lastSeq() int64 {
+	if len(t.Records) == 0 {
+		return 0
+	}
+	return t.Records[len(t.Records)-1].Seq
+}
+
 // Slot is the name of its slot folder on each file system.
 func (t *Transaction) Slot() string { return t.Records[0].Slot }
 
 func (t *Transaction) dir() string { return transactionsDir + "/" + t.ID }
 
-// Transactions are all transactions, oldest first.
-func (s *State) Transactions() ([]*Transaction, error) {
+// Transactions are all transactions, oldest first; those that have ended may be
+// Short.
+func (s *State) Transactions() ([]*Transaction, error) { return s.transactions(true) }
+
+// Journals are all transactions, each journal read as a whole.
+func (s *State) Journals() ([]*Transaction, error) { return s.transactions(false) }
+
+func (s *State) transactions(short bool) ([]*Transaction, error) {
 	names, err := s.fs.ReadDir(transactionsDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -133,18 +153,22 @@ func (s *State) Transactions() ([]*Transaction, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the transactions: %w", err)
 	}
+	var ended map[string]*Transaction
+	if short {
+		ended = s.readEnded(names)
+	}
 	var all []*Transaction
 	for _, name := range names {
 		if _, err := strconv.ParseUint(name, 10, 32); err != nil {
 			continue
 		}
-		t, err := s.load(name)
-		if err != nil {
-			return nil, fmt.Errorf("reading the journal of transaction %s: %w", name, err)
+		t := ended[name]
+		if t == nil {
+			if t, err = s.load(name); err != nil {
+				return nil, fmt.Errorf("reading the journal of transaction %s: %w", name, err)
+			}
 		}
-		for i := range t.Records {
-			s.seq = max(s.seq, t.Records[i].Seq)
-		}
+		s.seq = max(s.seq, t.lastSeq())
 		all = append(all, t)
 	}
 	return all, nil
@@ -169,15 +193,11 @@ func (s *State) load(id string) (*Transaction, error) {
 	}
 	// A power cut tears a record that nothing was derived from yet. One that the
 	// audit log has was whole: undoing by what is left would be wrong.
-	log, err := s.ReadAudit()
+	last, err := s.lastRecords()
 	if err != nil {
 		return nil, err
 	}
-	audit, err := readTail(log)
-	if err != nil {
-		return nil, err
-	}
-	if told := audit.last[id]; told > len(records) {
+	if told := last[id]; told > len(records) {
 		return nil, fmt.Errorf("damaged: it has %d whole records, and the audit log tells of %d", len(records), told)
 	}
 	return t, nil
@@ -233,6 +253,11 @@ func (s *State) create(t *Transaction, r *journal.Record) error {
 func (s *State) Append(t *Transaction, r journal.Record) error {
 	if !journal.Follows(t.Status(), r.Event) {
 		return fmt.Errorf("transaction %s: %q cannot follow %q", t.ID, r.Event, t.Status())
+	}
+	if s.seq < t.lastSeq() {
+		if _, err := s.Transactions(); err != nil { // this State has not counted yet
+			return err
+		}
 	}
 	r.Seq = s.seq + 1
 	line, err := journal.Append(nil, &r)

@@ -101,7 +101,7 @@ func TestTornAudit(t *testing.T) {
 	if err := s.Note(journal.AuditLine{Event: journal.Refused, Time: at(1), Reason: "no"}); err != nil {
 		t.Fatal(err)
 	}
-	b, err := s.ReadAudit()
+	b, err := fsys.ReadFile(s.FS(), "audit.jsonl", 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestTamperedAudit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b, err := s.ReadAudit()
+	b, err := fsys.ReadFile(s.FS(), "audit.jsonl", 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -292,7 +292,11 @@ func checkAudit(t *testing.T, s *state.State, where string) {
 	for _, l := range lines {
 		logged = append(logged, fmt.Sprint(l.Transaction, " ", l.Record, " ", l.Event))
 	}
-	for _, tx := range transactions(t, s) {
+	journals, err := s.Journals()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tx := range journals {
 		for i, r := range tx.Records {
 			events = append(events, fmt.Sprint(tx.ID, " ", i+1, " ", r.Event))
 		}
@@ -382,7 +386,8 @@ func (s *scenario) crashAgain(t *testing.T, cut *fsys.Mem, k, i int, where strin
 	}
 	second := cut.Crash(fsys.Policy{Keep: fsys.KeepAll})
 	again := 1 + (k*7+i*13)%n
-	if _, err := Recover(target(second, &fsys.Meter{CrashAt: again})); !errors.Is(err, fsys.ErrCrashed) {
+	meter := &fsys.Meter{CrashAt: again}
+	if _, err := Recover(target(second, meter)); !meter.Crashed() {
 		t.Fatalf("%s, again at step %d of the recovery: %v", where, again, err)
 	}
 	all := policies(k)

@@ -17,6 +17,10 @@ const AuditSchema = "relkit.audit/v1"
 const (
 	Refused Event = "refused" // relkit said no
 	Found   Event = "found"   // the tree had all of a patch, and version.json now says so
+	Mixed   Event = "mixed"   // a tree could not be brought back: it is neither old nor new
+
+	LogClosed    Event = "log-closed"    // the last line of a file that another continues
+	LogContinued Event = "log-continued" // the first line of one that continues another
 )
 
 // AuditLine is one line of audit.jsonl. Prev is the digest of the line before
@@ -45,6 +49,12 @@ type AuditLine struct {
 	Result  string `json:"result,omitempty"`
 	// Deviations are what the patch met that its owner had changed.
 	Deviations []Deviation `json:"deviations,omitempty"`
+	// JournalSeq is the Record.Seq up to which the log tells, with this line, of
+	// all records of the journals; 0 for none.
+	JournalSeq int64 `json:"journal_seq,omitempty"`
+	// KeptFrom is the sequence number from which on the lines are kept, others
+	// having been removed for their age: with LogContinued.
+	KeptFrom int64 `json:"kept_from,omitempty"`
 	// TornTail is the number of bytes of a half-written line that were set aside before this one.
 	TornTail int64         `json:"torn_tail_bytes,omitempty"`
 	Prev     digest.Digest `json:"prev"`
@@ -53,7 +63,7 @@ type AuditLine struct {
 // AuditOf is the audit line that record number n (from 1) of a transaction gives.
 func AuditOf(transaction string, n int, r *Record) AuditLine {
 	return AuditLine{
-		Time: r.Time, Event: r.Event, Transaction: transaction, Record: n,
+		Time: r.Time, Event: r.Event, Transaction: transaction, Record: n, JournalSeq: r.Seq,
 		Patch: r.Patch, PatchID: r.PatchID, From: r.From, To: r.To,
 		Signoffs: r.Signoffs, Insecure: r.Insecure, Reason: r.Reason, Kept: r.Kept,
 		Hook: r.Hook, Attempt: r.Attempt, Result: r.Result,
@@ -80,9 +90,12 @@ func AppendAudit(b []byte, head Head, line AuditLine) ([]byte, Head, error) {
 	return append(b, '\n'), Head{Count: line.Seq, Digest: digest.Of(text)}, nil
 }
 
-// ParseAudit reads and re-chains an audit log. whole is the length in bytes of
-// the lines that end in a newline; what follows is a torn tail. A line that
-// does not continue the chain is an error that names it.
+// ParseAudit reads and re-chains one file of an audit log. whole is the length
+// in bytes of the lines that end in a newline; what follows is a torn tail. A
+// line that does not continue the chain is an error that names it.
+//
+// A file that begins with LogContinued continues another, whose head that line
+// names (see Before). head counts the lines of both.
 func ParseAudit(b []byte) (lines []AuditLine, head Head, whole int, err error) {
 	for n := 1; whole < len(b); n++ {
 		rest := b[whole:]
@@ -93,27 +106,61 @@ func ParseAudit(b []byte) (lines []AuditLine, head Head, whole int, err error) {
 		if end > MaxLine {
 			return nil, head, whole, fmt.Errorf("line %d: %d bytes, at most %d", n, end, MaxLine)
 		}
-		text := rest[:end]
-		if err := Newer(text, AuditSchema); err != nil {
+		l, err := parseAuditLine(rest[:end])
+		if err == nil && n == 1 && l.Event == LogContinued {
+			head = l.Before()
+		}
+		if err == nil {
+			err = head.continues(l)
+		}
+		if err != nil {
 			return lines, head, whole, fmt.Errorf("line %d: %w", n, err)
 		}
-		var l AuditLine
-		if err := strict.Decode(text, MaxLine, &l); err != nil {
-			return lines, head, whole, fmt.Errorf("line %d: %w", n, err)
-		}
-		switch {
-		case l.Schema != AuditSchema:
-			return lines, head, whole, fmt.Errorf("line %d: schema %q, want %q", n, l.Schema, AuditSchema)
-		case l.Seq != head.Count+1:
-			return lines, head, whole, fmt.Errorf("line %d: sequence number %d, want %d", n, l.Seq, head.Count+1)
-		case l.Prev != head.Digest:
-			return lines, head, whole, fmt.Errorf("line %d: names %s as the line before, which is %s: the log was changed", n, orNone(l.Prev), orNone(head.Digest))
-		}
-		head = Head{Count: l.Seq, Digest: digest.Of(text)}
-		lines = append(lines, l)
+		head = Head{Count: l.Seq, Digest: digest.Of(rest[:end])}
+		lines = append(lines, *l)
 		whole += end + 1
 	}
 	return lines, head, whole, nil
+}
+
+func parseAuditLine(text []byte) (*AuditLine, error) {
+	if err := Newer(text, AuditSchema); err != nil {
+		return nil, err
+	}
+	l := new(AuditLine)
+	if err := strict.Decode(text, MaxLine, l); err != nil {
+		return nil, err
+	}
+	if l.Schema != AuditSchema {
+		return nil, fmt.Errorf("schema %q, want %q", l.Schema, AuditSchema)
+	}
+	if l.Seq < 1 {
+		return nil, fmt.Errorf("sequence number %d, want 1 or more", l.Seq)
+	}
+	return l, nil
+}
+
+// Before is the head of the log before the line.
+func (l *AuditLine) Before() Head { return Head{Count: l.Seq - 1, Digest: l.Prev} }
+
+// continues holds that l is the line after h.
+func (h Head) continues(l *AuditLine) error {
+	switch {
+	case l.Seq != h.Count+1:
+		return fmt.Errorf("sequence number %d, want %d", l.Seq, h.Count+1)
+	case l.Prev != h.Digest:
+		return fmt.Errorf("names %s as the line before, which is %s: the log was changed", orNone(l.Prev), orNone(h.Digest))
+	}
+	return nil
+}
+
+// Substance is the digest of what the line says, without its place in the log:
+// equal for a line and for what AuditOf makes of the record that it tells of.
+func (l *AuditLine) Substance() (digest.Digest, error) {
+	bare := *l
+	bare.Schema, bare.Seq, bare.Prev, bare.TornTail = "", 0, digest.Digest{}, 0
+	b, err := json.Marshal(&bare)
+	return digest.Of(b), err
 }
 
 func orNone(d digest.Digest) string {

@@ -205,8 +205,81 @@ func FuzzParseAudit(f *testing.F) {
 	f.Add(b[:len(b)-9])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		lines, head, whole, err := ParseAudit(b)
-		if err == nil && (int64(len(lines)) != head.Count || whole > len(b)) {
+		count := head.Count
+		if len(lines) > 0 {
+			count -= lines[0].Before().Count
+		}
+		if err == nil && (int64(len(lines)) != count || whole > len(b)) {
 			t.Fatalf("%d lines, count %d, %d of %d bytes", len(lines), head.Count, whole, len(b))
+		}
+	})
+}
+
+// A file of the log that continues another names its head.
+func TestAuditContinued(t *testing.T) {
+	_, head := auditLog(t)
+	b, next, err := AppendAudit(nil, head, AuditLine{Event: LogContinued, Time: when, KeptFrom: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, got, _, err := ParseAudit(b)
+	if err != nil || got != next || lines[0].Before() != head || next.Count != head.Count+1 {
+		t.Fatalf("%+v, head %v, %v", lines, got, err)
+	}
+	// No other line may begin a file but the first.
+	b, _, err = AppendAudit(nil, head, AuditLine{Event: Refused, Time: when})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := ParseAudit(b); err == nil || !strings.Contains(err.Error(), "sequence number 7, want 1") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func ended(t testing.TB) []byte {
+	t.Helper()
+	a, b := EndedOf("000001", records()), EndedOf("000002", records())
+	text, err := AppendEnded(nil, &a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err = AppendEnded(text, &b); err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
+// What is kept of an ended transaction is how it began and ended.
+func TestEnded(t *testing.T) {
+	b := ended(t)
+	all, err := ParseEnded(b)
+	if err != nil || len(all) != 2 || len(all[1].Records) != 3 || all[1].Records[0].PatchID != "fw-1-2" || all[1].Records[0].Tops != nil || all[1].Records[1].Event != Undone {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	for i := range b {
+		spoilt := bytes.Clone(b)
+		spoilt[i] ^= 4
+		if _, err := ParseEnded(spoilt); err == nil {
+			t.Fatalf("byte %d changed and not noticed", i)
+		}
+	}
+}
+
+func FuzzParseEnded(f *testing.F) {
+	f.Add(ended(f))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		all, err := ParseEnded(b)
+		if err != nil {
+			return
+		}
+		var again []byte
+		for i := range all {
+			if again, err = AppendEnded(again, &all[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if twice, err := ParseEnded(again); err != nil || len(twice) != len(all) {
+			t.Fatalf("round trip: %d became %d: %v", len(all), len(twice), err)
 		}
 	})
 }

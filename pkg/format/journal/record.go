@@ -169,10 +169,14 @@ func Append(b []byte, r *Record) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return appendLine(b, text), nil
+}
+
+func appendLine(b, text []byte) []byte {
 	b = append(b, sum(text)...)
 	b = append(b, ' ')
 	b = append(b, text...)
-	return append(b, '\n'), nil
+	return append(b, '\n')
 }
 
 // Parse reads a journal. A torn tail (a last line that is incomplete or fails
@@ -212,7 +216,8 @@ func Parse(b []byte) (records []Record, whole int, err error) {
 // errTorn is a line that is not as it was written.
 var errTorn = errors.New("checksum does not match")
 
-func parseLine(line []byte) (*Record, error) {
+// lineText is what a line holds behind its checksum, which fits.
+func lineText(line []byte) ([]byte, error) {
 	if len(line) > MaxLine {
 		return nil, fmt.Errorf("%w: line of %d bytes, at most %d", errTorn, len(line), MaxLine)
 	}
@@ -222,6 +227,14 @@ func parseLine(line []byte) (*Record, error) {
 	text := line[sumLen+1:]
 	if sum(text) != string(line[:sumLen]) {
 		return nil, errTorn
+	}
+	return text, nil
+}
+
+func parseLine(line []byte) (*Record, error) {
+	text, err := lineText(line)
+	if err != nil {
+		return nil, err
 	}
 	r := new(Record)
 	if err := strict.Decode(text, MaxLine, r); err != nil {
