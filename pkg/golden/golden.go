@@ -79,7 +79,7 @@ func Write(ctx context.Context, w io.Writer, opts Options) error {
 	}
 	opts.Progress.Start(0, "reading "+opts.Root)
 	defer opts.Progress.Done()
-	s := &sender{root: root, opts: &opts, out: archive.NewWriter(packed), buf: make([]byte, smallFile+1), linked: map[int]bool{}}
+	s := &sender{root: root, opts: &opts, out: archive.NewWriter(packed), buf: make([]byte, smallFile+1)}
 	if err := s.out.Machine(description); err != nil {
 		return err
 	}
@@ -101,7 +101,6 @@ type sender struct {
 	opts    *Options
 	out     *archive.Writer
 	buf     []byte
-	linked  map[int]bool // hard-link groups of which a name is written
 	changed []string
 }
 
@@ -130,16 +129,13 @@ func (s *sender) tree(ctx context.Context, exclude glob.Set) error {
 }
 
 func (s *sender) entry(e *manifest.Entry) error {
-	if e.Kind != manifest.File || s.linked[e.Link] {
+	if e.Kind != manifest.File || s.out.HasContent(e) {
 		return s.out.Write(e, nil)
 	}
 	err := s.file(e)
 	if errors.Is(err, fs.ErrNotExist) {
 		s.opts.Log.Info("left out", "path", manifest.Escape(e.Path), "why", "it vanished while the tree was read")
 		return nil
-	}
-	if err == nil && e.Link != 0 {
-		s.linked[e.Link] = true
 	}
 	return err
 }

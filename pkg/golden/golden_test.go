@@ -150,7 +150,7 @@ func TestChangingFiles(t *testing.T) {
 	}
 	var b bytes.Buffer
 	opts := options(dir)
-	s := &sender{opts: &opts, out: archive.NewWriter(&b), buf: make([]byte, smallFile+1), linked: map[int]bool{},
+	s := &sender{opts: &opts, out: archive.NewWriter(&b), buf: make([]byte, smallFile+1),
 		root: &changing{FS: open(t, dir), dir: dir, times: map[string]int{"busy": 100, "once": 1, "large": 100}}}
 	if err := s.tree(t.Context(), nil); err != nil {
 		t.Fatal(err)

@@ -74,7 +74,7 @@ func Get(ctx context.Context, st *store.Store, src Source, opts Options) (store.
 	if err != nil {
 		return store.Image{}, nil, err
 	}
-	g := &get{opts: &opts, draft: draft, exclude: exclude, shared: map[string]int64{}, rec: &record.Image{Source: src.Name, Created: opts.Created.UTC().Truncate(time.Second),
+	g := &get{opts: &opts, draft: draft, exclude: exclude, rec: &record.Image{Source: src.Name, Created: opts.Created.UTC().Truncate(time.Second),
 		Identity: record.IdentityKeep, NoOwner: opts.NoOwner, Excluded: opts.Exclude}}
 	if opts.ResetIdentity {
 		g.rec.Identity = record.IdentityReset
@@ -100,13 +100,17 @@ type get struct {
 	draft   *store.Draft
 	exclude glob.Set
 	rec     *record.Image
-	names   names
-	shared  map[string]int64 // the sizes of the files that the parent has too
+	spool   *spool
 }
 
 func (g *get) run(ctx context.Context, src Source) (store.Image, error) {
 	var machineJSON []byte
-	var err error
+	spool, err := newSpool(g.draft.FS(), g.draft.Scratch())
+	if err != nil {
+		return store.Image{}, err
+	}
+	defer spool.close() // before the draft ends
+	g.spool = spool
 	if src.Stream != nil {
 		machineJSON, err = g.stream(ctx, src.Stream)
 	} else {
@@ -115,15 +119,20 @@ func (g *get) run(ctx context.Context, src Source) (store.Image, error) {
 	if err != nil {
 		return store.Image{}, err
 	}
-	entries := g.names.entries()
-	for i := range entries {
-		g.rec.Entries++
-		if entries[i].Kind == manifest.File {
-			g.rec.Files++
-			g.rec.Bytes += entries[i].Size
-		}
+	return g.draft.Publish(spool.entries(g.count), machineJSON, g.rec)
+}
+
+// count counts an entry of the image for its record.
+func (g *get) count(e *manifest.Entry, shared bool) {
+	g.rec.Entries++
+	if e.Kind == manifest.File {
+		g.rec.Files++
+		g.rec.Bytes += e.Size
 	}
-	return g.draft.Publish(entries, machineJSON, g.rec)
+	if shared {
+		g.rec.SharedFiles++
+		g.rec.SharedBytes += e.Size
+	}
 }
 
 // folder takes the image from a folder of this host.
@@ -211,22 +220,10 @@ func (g *get) restore(ctx context.Context, items tree.Items, changed func(string
 	return err
 }
 
-// wrote remembers an entry for the manifest, and counts.
+// wrote notes an entry for the manifest.
 func (g *get) wrote(it *tree.Item) error {
 	g.opts.Progress.Add(it.Size)
-	if err := g.names.add(it); err != nil {
-		return err
-	}
-	size, first := g.shared[it.LinkTo]
-	if it.Shared {
-		size = it.Size
-	}
-	if it.Shared || first {
-		g.shared[it.Path] = size
-		g.rec.SharedFiles++
-		g.rec.SharedBytes += size
-	}
-	return nil
+	return g.spool.add(it)
 }
 
 func (g *get) note(path, why string) {

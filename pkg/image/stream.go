@@ -4,12 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/archive"
-	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/sys/tree"
 )
 
@@ -35,7 +33,6 @@ func interruptible(ctx context.Context, r io.Reader) (_ io.Reader, stop func()) 
 // larger than free, in bytes, is refused: holes would let any size fit.
 func (g *get) items(members archive.Members, free int64) tree.Items {
 	return func(yield func(*tree.Item, error) bool) {
-		dropped := map[string]bool{}
 		for {
 			m, err := members.Next()
 			if err == io.EOF {
@@ -46,11 +43,10 @@ func (g *get) items(members archive.Members, free int64) tree.Items {
 				return
 			}
 			path := m.Entry.Path
-			if g.leftOut(path) || path == tree.DefaultState || strings.HasPrefix(path, tree.DefaultState+"/") {
-				dropped[path] = true
+			if g.notOfStream(path) {
 				continue
 			}
-			if dropped[m.LinkTo] {
+			if m.LinkTo != "" && g.notOfStream(m.LinkTo) {
 				yield(nil, failure.Errorf(failure.Refused, "%q is left out, but %q is a hard link to it", m.LinkTo, path))
 				return
 			}
@@ -70,60 +66,7 @@ func (g *get) items(members archive.Members, free int64) tree.Items {
 	}
 }
 
-// names collects the entries of a tree that is being written in any order.
-type names struct {
-	all []manifest.Entry
-	// first[i] is the path whose inode all[i] is: its own, or an earlier one's.
-	first []string
-	at    map[string]int
-}
-
-func (n *names) add(it *tree.Item) error {
-	if n.at == nil {
-		n.at = map[string]int{}
-	}
-	e, first := *it.Entry, it.Path
-	e.Link = 0
-	if it.LinkTo != "" {
-		i, ok := n.at[it.LinkTo]
-		if !ok {
-			return fmt.Errorf("%q is a hard link to %q, which is not in the tree", it.Path, it.LinkTo)
-		}
-		e, first = n.all[i], n.first[i]
-		e.Path = it.Path
-	}
-	if i, again := n.at[e.Path]; again { // a folder that an archive names twice
-		n.all[i] = e
-		return nil
-	}
-	n.at[e.Path] = len(n.all)
-	n.all = append(n.all, e)
-	n.first = append(n.first, first)
-	return nil
-}
-
-// entries are all of them in canonical order, hard-link groups numbered.
-func (n *names) entries() []manifest.Entry {
-	sizes := map[string]int{}
-	for _, f := range n.first {
-		sizes[f]++
-	}
-	order := make([]int, len(n.all))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortFunc(order, func(a, b int) int { return manifest.Compare(n.all[a].Path, n.all[b].Path) })
-	ordinals := map[string]int{}
-	sorted := make([]manifest.Entry, 0, len(n.all))
-	for _, i := range order {
-		e := n.all[i]
-		if f := n.first[i]; sizes[f] > 1 {
-			if ordinals[f] == 0 {
-				ordinals[f] = len(ordinals) + 1
-			}
-			e.Link = ordinals[f]
-		}
-		sorted = append(sorted, e)
-	}
-	return sorted
+// notOfStream tells whether a member of a stream is left out.
+func (g *get) notOfStream(path string) bool {
+	return g.leftOut(path) || path == tree.DefaultState || strings.HasPrefix(path, tree.DefaultState+"/")
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/relkit/relkit/pkg/format/record"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 	"github.com/relkit/relkit/pkg/sys/lock"
+	"github.com/relkit/relkit/pkg/sys/tree"
 )
 
 // Draft is an image in the making. No other draft of its name can be open.
@@ -21,12 +22,9 @@ type Draft struct {
 	Ref, Parent Ref
 	s           *Store
 	lock        *lock.Lock
-	dir         string // below the store
-	parent      map[string]*manifest.Entry
-	// claimed maps a hard-link group of the parent to the path of the new tree
-	// that shares its inode: two groups of the new tree must not become one.
-	claimed map[int]string
-	done    bool
+	dir         string  // below the store
+	parent      *parent // nil for none
+	done        bool
 }
 
 // Begin starts a new version. Without a version in ref it is the number after
@@ -37,12 +35,12 @@ func (s *Store) Begin(ctx context.Context, ref Ref, parent string) (*Draft, erro
 	if err != nil {
 		return nil, err
 	}
-	d := &Draft{s: s, lock: l, claimed: map[int]string{}}
+	d := &Draft{s: s, lock: l}
 	if err := d.begin(ref, parent); err != nil {
 		if d.dir != "" {
 			err = errors.Join(err, s.discard(d.dir))
 		}
-		return nil, errors.Join(err, l.Release())
+		return nil, errors.Join(err, d.closeParent(), l.Release())
 	}
 	return d, nil
 }
@@ -96,18 +94,18 @@ func (d *Draft) readParent(ref string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	entries, err := manifest.Decode(f)
-	if err != nil {
-		return fmt.Errorf("image %s: reading %s: %w", img.Ref, ManifestName, err)
+	if d.parent, err = readParent(f); err != nil {
+		return errors.Join(fmt.Errorf("image %s: reading %s: %w", img.Ref, ManifestName, err), f.Close())
 	}
-	d.Parent, d.parent = img.Ref, make(map[string]*manifest.Entry, len(entries))
-	for i := range entries {
-		if entries[i].Kind == manifest.File {
-			d.parent[entries[i].Path] = &entries[i]
-		}
-	}
+	d.Parent = img.Ref
 	return nil
+}
+
+func (d *Draft) closeParent() error {
+	if d.parent == nil {
+		return nil
+	}
+	return d.parent.manifest.Close()
 }
 
 // FS is the store's file system, to write the tree in.
@@ -116,35 +114,41 @@ func (d *Draft) FS() fsys.FS { return d.s.fs }
 // Into is the folder of FS that is to become the tree.
 func (d *Draft) Into() string { return d.dir + "/" + TreeName }
 
-// Same names the file of the parent that is e, content and all metadata; "" for none.
+// Scratch is the name of a file of FS that whoever writes the tree may make for
+// notes of their own. It is no part of the image: Publish removes it.
+func (d *Draft) Scratch() string { return d.dir + "/" + scratchName }
+
+// Same names the file of the parent that is e, content and all metadata; "" for
+// none. Where the parent's manifest cannot be read any more there is none: the
+// file is then written like any other.
 func (d *Draft) Same(e *manifest.Entry) string {
-	p := d.parent[e.Path]
-	if p == nil || !p.Equal(e) {
+	if d.parent == nil {
 		return ""
 	}
-	if p.Link != 0 {
-		if by, ok := d.claimed[p.Link]; ok && by != e.Path {
-			return ""
-		}
-		d.claimed[p.Link] = e.Path
+	if same, err := d.parent.same(e); err != nil || !same {
+		return ""
 	}
 	return d.Parent.dir() + "/" + TreeName + "/" + e.Path
 }
 
-// Publish writes the manifest of the entries, in canonical order, and the
-// record, whose Tree, Name, Version and Parent it sets; makes all durable and
-// puts the version in its place. machineJSON may be nil.
-func (d *Draft) Publish(entries []manifest.Entry, machineJSON []byte, rec *record.Image) (Image, error) {
-	tree, err := d.writeManifest(entries)
+// Publish writes the manifest of the entries and then the record, whose Tree,
+// Name, Version and Parent it sets, so that the other fields may be set while the
+// entries are asked for; makes all durable and puts the version in its place.
+// machineJSON may be nil.
+func (d *Draft) Publish(entries tree.Entries, machineJSON []byte, rec *record.Image) (Image, error) {
+	sum, err := d.writeManifest(entries)
 	if err != nil {
 		return Image{}, fmt.Errorf("writing %s: %w", ManifestName, err)
 	}
-	rec.Schema, rec.Name, rec.Version, rec.Tree = record.ImageSchema, d.Ref.Name, d.Ref.Version, tree
+	rec.Schema, rec.Name, rec.Version, rec.Tree = record.ImageSchema, d.Ref.Name, d.Ref.Version, sum
 	if d.Parent != (Ref{}) {
 		rec.Parent = d.Parent.String()
 	}
 	b, err := rec.Encode()
 	if err != nil {
+		return Image{}, err
+	}
+	if err := d.s.fs.Unlink(d.Scratch()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Image{}, err
 	}
 	if machineJSON != nil {
@@ -168,21 +172,13 @@ func (d *Draft) Publish(entries []manifest.Entry, machineJSON []byte, rec *recor
 	return d.s.image(d.Ref), nil
 }
 
-func (d *Draft) writeManifest(entries []manifest.Entry) (tree digest.Digest, err error) {
+func (d *Draft) writeManifest(entries tree.Entries) (digest.Digest, error) {
 	w, err := d.s.fs.Create(d.dir+"/"+ManifestName, 0o644)
 	if err != nil {
-		return tree, err
+		return digest.Digest{}, err
 	}
-	m := manifest.NewWriter(w)
-	for i := range entries {
-		if err = m.Write(&entries[i]); err != nil {
-			break
-		}
-	}
-	if err == nil {
-		tree, err = m.Close()
-	}
-	return tree, errors.Join(err, w.Close())
+	sum, err := tree.WriteManifest(w, entries)
+	return sum, errors.Join(err, w.Close())
 }
 
 // Close ends the draft; what was not published is removed.
@@ -191,7 +187,7 @@ func (d *Draft) Close() error {
 	if !d.done {
 		err = d.s.discard(d.dir)
 	}
-	return errors.Join(err, d.lock.Release())
+	return errors.Join(err, d.closeParent(), d.lock.Release())
 }
 
 // Prune removes all but the newest keep versions of each name (one name, or ""

@@ -35,9 +35,10 @@ const (
 
 // Work in progress: names that no image or version has.
 const (
-	newPrefix = ".new-"
-	oldPrefix = ".old-"
-	lockName  = ".lock"
+	newPrefix   = ".new-"
+	scratchName = "scratch" // in a draft's folder
+	oldPrefix   = ".old-"
+	lockName    = ".lock"
 )
 
 // Ref names a stored image.

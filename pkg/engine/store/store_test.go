@@ -81,8 +81,21 @@ func put(t testing.TB, s *Store, ref, parent, dir string) (Image, error) {
 	if err != nil {
 		return Image{}, err
 	}
-	return d.Publish(entries, nil, &record.Image{Created: time.Unix(1700000000, 0).UTC(), Source: dir,
+	if err := fsys.WriteFile(d.FS(), d.Scratch(), []byte("notes"), 0o600); err != nil {
+		return Image{}, err
+	}
+	return d.Publish(listed(entries), nil, &record.Image{Created: time.Unix(1700000000, 0).UTC(), Source: dir,
 		Identity: record.IdentityKeep, Entries: int64(len(entries)), Files: files, Bytes: bytes})
+}
+
+func listed(entries []manifest.Entry) tree.Entries {
+	return func(yield func(*manifest.Entry, error) bool) {
+		for i := range entries {
+			if !yield(&entries[i], nil) {
+				return
+			}
+		}
+	}
 }
 
 func mustPut(t testing.TB, s *Store, ref, parent, dir string) Image {

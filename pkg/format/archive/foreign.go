@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/manifest"
 )
 
@@ -18,19 +19,27 @@ import (
 type Foreign struct {
 	r     *tar.Reader
 	tail  *tail
-	seen  map[string]manifest.Kind
+	seen  map[name]manifest.Kind
 	queue []*Item
 	// most is how many names are taken.
 	most int
 }
 
-// maxNames bounds what Foreign remembers: some 200 bytes a name.
+// maxNames bounds what Foreign remembers: some 30 bytes a name.
 const maxNames = 8 << 20
+
+// name is a path by its digest: half of a SHA-256 tells any two apart.
+type name [16]byte
+
+func nameOf(path string) name {
+	d := digest.Of([]byte(path))
+	return name(d[:16])
+}
 
 // NewForeign reads an archive from r.
 func NewForeign(r io.Reader) *Foreign {
 	t := &tail{r: r}
-	return &Foreign{r: tar.NewReader(t), tail: t, seen: map[string]manifest.Kind{}, most: maxNames}
+	return &Foreign{r: tar.NewReader(t), tail: t, seen: map[name]manifest.Kind{}, most: maxNames}
 }
 
 // tail remembers the last block that was read: package tar takes an archive that
@@ -87,12 +96,12 @@ func (f *Foreign) take(h *tar.Header) error {
 	if isReserved(e.Path) {
 		return nil
 	}
-	kind, again := f.seen[e.Path]
+	kind, again := f.seen[nameOf(e.Path)]
 	if again && (kind != manifest.Dir || e.Kind != manifest.Dir) {
 		return errors.New("the name is in the archive twice")
 	}
 	if it.LinkTo != "" {
-		linked, ok := f.seen[it.LinkTo]
+		linked, ok := f.seen[nameOf(it.LinkTo)]
 		if !ok || linked == manifest.Dir {
 			return fmt.Errorf("a hard link to %q, which is not before it", h.Linkname)
 		}
@@ -103,7 +112,7 @@ func (f *Foreign) take(h *tar.Header) error {
 	if len(f.seen) >= f.most {
 		return fmt.Errorf("more than %d names", f.most)
 	}
-	f.seen[e.Path] = e.Kind
+	f.seen[nameOf(e.Path)] = e.Kind
 	f.queue = append(f.queue, it)
 	return nil
 }
@@ -113,7 +122,7 @@ func (f *Foreign) folders(e *manifest.Entry) error {
 	var missing []string
 	for path := e.Path; path != "."; {
 		path = manifest.Parent(path)
-		kind, ok := f.seen[path]
+		kind, ok := f.seen[nameOf(path)]
 		if ok && kind != manifest.Dir {
 			return fmt.Errorf("%q is not a folder", path)
 		}
@@ -123,7 +132,7 @@ func (f *Foreign) folders(e *manifest.Entry) error {
 		missing = append(missing, path)
 	}
 	for i := len(missing) - 1; i >= 0; i-- {
-		f.seen[missing[i]] = manifest.Dir
+		f.seen[nameOf(missing[i])] = manifest.Dir
 		f.queue = append(f.queue, &Item{Entry: manifest.Entry{Path: missing[i], Kind: manifest.Dir, Mode: 0o755,
 			UID: e.UID, GID: e.GID, ModTime: e.ModTime}})
 	}

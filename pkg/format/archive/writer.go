@@ -36,15 +36,15 @@ const MaxDocument = 16 << 20
 type Writer struct {
 	w     *bufio.Writer
 	buf   []byte
-	last  string         // the path written last
-	first map[int]string // the first name of each hard-link group
+	last  string          // the path written last
+	first manifest.Firsts // of each hard-link group
 	began bool
 	err   error
 }
 
 // NewWriter starts an archive on w. Nothing is sure to be written before Close.
 func NewWriter(w io.Writer) *Writer {
-	return &Writer{w: bufio.NewWriterSize(w, 1<<20), first: map[int]string{}}
+	return &Writer{w: bufio.NewWriterSize(w, 1<<20)}
 }
 
 // Machine writes the machine description, before any entry.
@@ -78,8 +78,8 @@ func (a *Writer) Write(e *manifest.Entry, content io.Reader) error {
 	}
 	linkTo := ""
 	if e.Link != 0 {
-		if linkTo = a.first[e.Link]; linkTo == "" {
-			a.first[e.Link] = e.Path
+		if linkTo = a.first.Of(e.Link); linkTo == "" {
+			a.first.Set(e.Link, e.Path)
 		}
 	}
 	if e.Kind != manifest.File || linkTo != "" {
@@ -87,6 +87,10 @@ func (a *Writer) Write(e *manifest.Entry, content io.Reader) error {
 	}
 	return a.member(headerOf(e, linkTo), content)
 }
+
+// HasContent tells whether a name of e's hard-link group is written, so that e
+// needs no content.
+func (a *Writer) HasContent(e *manifest.Entry) bool { return a.first.Has(e.Link) }
 
 func (a *Writer) check(e *manifest.Entry) error {
 	if err := e.ValidateMeta(); err != nil {

@@ -25,6 +25,7 @@ type Reader struct {
 	check checker
 	block []byte // the lines of the entry being read
 	line  int    // lines read so far
+	end   int64  // where the entry at hand ends
 	err   error
 }
 
@@ -54,6 +55,9 @@ func (m *Reader) Next() (*Entry, error) {
 // Digest is the tree's digest. It stands after Next has answered io.EOF.
 func (m *Reader) Digest() digest.Digest { return m.hash.Digest() }
 
+// Offsets tells where in the manifest the lines of the last entry begin and end, in bytes.
+func (m *Reader) Offsets() (start, end int64) { return m.end - int64(len(m.block)), m.end }
+
 func (m *Reader) next() (*Entry, error) {
 	if m.line == 0 {
 		if err := m.readLine(); err != nil && err != io.EOF {
@@ -62,6 +66,7 @@ func (m *Reader) next() (*Entry, error) {
 		if string(m.block) != signature {
 			return nil, errors.New("not a manifest: want #mtree alone in the first line")
 		}
+		m.end = int64(len(m.block))
 	}
 	m.block = m.block[:0]
 	for {
@@ -83,6 +88,7 @@ func (m *Reader) next() (*Entry, error) {
 			break
 		}
 	}
+	m.end += int64(len(m.block))
 	e, _, err := ParseEntry(m.block)
 	if err == nil {
 		err = m.check.next(&e)

@@ -72,7 +72,7 @@ func (m *Writer) Close() (digest.Digest, error) {
 }
 
 // checker holds what a tree's entries must be among each other. Its memory is
-// the depth of the tree and 24 bytes a hard-link group.
+// the depth of the tree and 16 bytes a hard-link group.
 type checker struct {
 	last   string
 	dirs   []string // the folders that hold the next entry or may
@@ -82,10 +82,10 @@ type checker struct {
 
 // group is what the names of a hard-link group have in common, all of an entry
 // but its path, by its digest: half of a SHA-256 is enough to tell two apart.
-type group struct {
-	sum   [16]byte
-	names int
-}
+// The lowest bit of the last byte, which is no part of it, is set by a second name.
+type group [16]byte
+
+func (g *group) second() bool { return g[15]&1 != 0 }
 
 func (c *checker) next(e *Entry) error {
 	if c.last == "" {
@@ -124,14 +124,16 @@ func (c *checker) link(e *Entry) error {
 	alike.Path = "."
 	c.line = AppendEntry(c.line[:0], &alike)
 	d := digest.Of(c.line)
-	sum := [16]byte(d[:16])
+	sum := group(d[:16])
+	sum[15] &^= 1
 	if e.Link == len(c.groups)+1 {
-		c.groups = append(c.groups, group{sum: sum, names: 1})
+		c.groups = append(c.groups, sum)
 		return nil
 	}
 	g := &c.groups[e.Link-1]
-	g.names++
-	if g.sum != sum {
+	sum[15] |= 1
+	g[15] |= 1
+	if *g != sum {
 		return fmt.Errorf("entry %q differs from the first name of its hard-link group %d", e.Path, e.Link)
 	}
 	return nil
@@ -142,7 +144,7 @@ func (c *checker) end() error {
 		return errors.New("a tree has at least the entry \".\"")
 	}
 	for i := range c.groups {
-		if c.groups[i].names < 2 {
+		if !c.groups[i].second() {
 			return fmt.Errorf("hard-link group %d has one name alone", i+1)
 		}
 	}

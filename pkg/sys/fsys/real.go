@@ -331,36 +331,44 @@ func (r *real) ReadDir(name string) ([]string, error) {
 const direntBuffer = 64 << 10
 
 // readNames reads a folder from where fd stands. The names of one call to the
-// kernel share their memory: a folder may hold a million.
+// kernel share their memory, and the list is made when all are counted: a folder
+// may hold a million.
 func readNames(fd int) ([]string, error) {
-	var names []string
-	var ends []int
-	packed := make([]byte, 0, 1024)
-	buf := make([]byte, direntBuffer)
+	var packed []string // names, each behind its length in one byte
+	count := 0
+	text, buf := make([]byte, 0, 1024), make([]byte, direntBuffer)
 	for {
 		n, err := retry(func() (int, error) { return unix.Getdents(fd, buf) })
 		if err != nil {
 			return nil, err
 		}
 		if n == 0 {
-			slices.Sort(names)
-			return names, nil
+			return unpackNames(packed, count), nil
 		}
-		packed, ends = packed[:0], ends[:0]
+		text = text[:0]
 		for entries := buf[:n]; len(entries) > 0; {
 			var name []byte
 			if name, entries = nextDirent(entries); name != nil {
-				packed = append(packed, name...)
-				ends = append(ends, len(packed))
+				text = append(append(text, byte(len(name))), name...)
+				count++
 			}
 		}
-		names = slices.Grow(names, len(ends))
-		all, start := string(packed), 0
-		for _, end := range ends {
-			names = append(names, all[start:end])
-			start = end
+		packed = append(packed, string(text))
+	}
+}
+
+// unpackNames is the sorted list of so many names.
+func unpackNames(packed []string, count int) []string {
+	names := make([]string, 0, count)
+	for _, text := range packed {
+		for len(text) > 0 {
+			end := 1 + int(text[0])
+			names = append(names, text[1:end])
+			text = text[end:]
 		}
 	}
+	slices.Sort(names)
+	return names
 }
 
 // nextDirent is the name of the first of struct linux_dirent64 (getdents(2)), nil

@@ -175,10 +175,8 @@ func (c *capture) finish(ctx context.Context, it *item) error {
 	switch {
 	case !it.again:
 		it.done.Wait()
-	case g != nil && g.first != nil:
-		path := it.entry.Path
-		it.entry = *g.first
-		it.entry.Path = path
+	case g != nil && g.link != 0 && g.done < g.names:
+		it.entry = c.groups.linked(g, it.entry.Path)
 	default: // the first name vanished
 		r := &reader{fs: c.fs}
 		defer r.close()

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 )
@@ -12,15 +13,43 @@ import (
 // inode is what the names of a hard-link group have in common.
 type inode struct{ dev, ino uint64 }
 
-// group is an inode with several names.
+// group is an inode with several names. There may be as many as the tree has
+// names, so that it is kept small: some 80 bytes.
 type group struct {
-	names int // in the tree
+	names uint32 // in the tree
 	// queued is the producer's: a name of it has been met.
 	queued bool
-	// The rest is the consumer's: the names that were numbered, and the entry of
-	// the first of them while more are to come.
-	done  int
-	first *manifest.Entry
+	// The rest is the consumer's: the names that were numbered, and what they have
+	// in common.
+	kind     manifest.Kind
+	mode     uint16
+	done     uint32
+	link     uint32 // the number; 0 before the first name has it
+	uid, gid uint32
+	modNsec  uint32
+	modSec   int64
+	size     int64
+	digest   digest.Digest
+}
+
+// linked is what the names of a group have in common with the first: all of an
+// entry but its path. rare holds it for what has more to it than most files.
+func (g *groups) linked(one *group, path string) manifest.Entry {
+	e := manifest.Entry{Path: path, Kind: one.kind, Mode: uint32(one.mode), UID: one.uid, GID: one.gid, Size: one.size,
+		ModTime: manifest.Time{Sec: one.modSec, Nsec: int64(one.modNsec)}, Digest: one.digest, Link: int(one.link)}
+	if r, ok := g.rare[one.link]; ok {
+		e.Target, e.Major, e.Minor, e.Xattrs = r.Target, r.Major, r.Minor, r.Xattrs
+	}
+	return e
+}
+
+func (g *groups) keep(one *group, e *manifest.Entry) {
+	one.kind, one.mode, one.uid, one.gid = e.Kind, uint16(e.Mode), e.UID, e.GID
+	one.modSec, one.modNsec, one.size, one.digest = e.ModTime.Sec, uint32(e.ModTime.Nsec), e.Size, e.Digest
+	if e.Kind != manifest.File || len(e.Xattrs) > 0 {
+		r := *e
+		g.rare[one.link] = &r
+	}
 }
 
 // groups finds the hard-link groups of a tree. A group is numbered at its first
@@ -28,20 +57,40 @@ type group struct {
 // may have its other names elsewhere. The consumer waits for that; where the
 // walk cannot go on meanwhile, the names are counted ahead of it.
 type groups struct {
-	known   map[inode]*group
-	last    int // the number given last
+	met     map[inode]*group   // by the walk
+	counted map[uint64]counted // ahead of it, by device; nil: they were not
+	last    uint32             // the number given last
+	rare    map[uint32]*manifest.Entry
 	ask     chan struct{}
-	settled chan struct{} // closed when known does not change any more
+	settled chan struct{} // closed when no group comes or goes any more
 	once    sync.Once
 }
 
+// counted are the groups of one device, by inode numbers in order.
+type counted struct {
+	inos   []uint64
+	groups []group
+}
+
+// find is the group of an inode, nil for none.
+func (g *groups) find(key inode) *group {
+	if g.counted == nil {
+		return g.met[key]
+	}
+	c := g.counted[key.dev]
+	if i, ok := slices.BinarySearch(c.inos, key.ino); ok {
+		return &c.groups[i]
+	}
+	return nil
+}
+
 func newGroups() *groups {
-	return &groups{known: map[inode]*group{}, ask: make(chan struct{}), settled: make(chan struct{})}
+	return &groups{met: map[inode]*group{}, rare: map[uint32]*manifest.Entry{}, ask: make(chan struct{}), settled: make(chan struct{})}
 }
 
 // add is the producer's: it tells whether another name of the inode came before.
 func (g *groups) add(key inode) bool {
-	one := g.known[key]
+	one := g.find(key)
 	select {
 	case <-g.settled:
 		if one == nil {
@@ -50,7 +99,7 @@ func (g *groups) add(key inode) bool {
 	default:
 		if one == nil {
 			one = &group{}
-			g.known[key] = one
+			g.met[key] = one
 		}
 		one.names++
 	}
@@ -90,7 +139,7 @@ func (g *groups) of(ctx context.Context, key inode) (*group, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
-	if one := g.known[key]; one != nil && one.names > 1 {
+	if one := g.find(key); one != nil && one.names > 1 {
 		return one, nil
 	}
 	return nil, nil
@@ -104,19 +153,19 @@ func (g *groups) number(one *group, e *manifest.Entry) {
 		return
 	}
 	one.done++
-	if e.Link == 0 {
+	if one.link == 0 {
 		g.last++
-		e.Link = g.last
-		kept := *e
-		one.first = &kept
+		one.link = g.last
+		g.keep(one, e)
 	}
+	e.Link = int(one.link)
 	if one.done == one.names {
-		one.first = nil
+		delete(g.rare, one.link)
 	}
 }
 
 // count walks the tree for the names of linked inodes alone and settles the
-// groups. It takes eight bytes a name.
+// groups. It takes eight bytes a name, and a group for each inode with several.
 func (g *groups) count(ctx context.Context, root fsys.FS, opts *Options) error {
 	names := map[uint64][]uint64{} // the inodes of each device
 	w := walker{fs: root, opts: opts, visit: func(_ string, i fsys.Info) error {
@@ -128,21 +177,35 @@ func (g *groups) count(ctx context.Context, root fsys.FS, opts *Options) error {
 	if err := w.walk(ctx); err != nil {
 		return err
 	}
-	met := g.known
-	g.known = map[inode]*group{}
+	g.counted = map[uint64]counted{}
 	for dev, inos := range names {
-		slices.Sort(inos)
+		g.counted[dev] = g.several(dev, inos)
+	}
+	g.met = nil
+	g.settle()
+	return nil
+}
+
+// several are the groups among the inodes of a device, one a name.
+func (g *groups) several(dev uint64, inos []uint64) counted {
+	slices.Sort(inos)
+	n := 0
+	each := func(visit func(ino uint64, names int)) {
 		for start, i := 0, 1; i <= len(inos); i++ {
 			if i < len(inos) && inos[i] == inos[start] {
 				continue
 			}
 			if i-start > 1 {
-				key := inode{dev, inos[start]}
-				g.known[key] = &group{names: i - start, queued: met[key] != nil}
+				visit(inos[start], i-start)
 			}
 			start = i
 		}
 	}
-	g.settle()
-	return nil
+	each(func(uint64, int) { n++ })
+	c := counted{make([]uint64, 0, n), make([]group, 0, n)}
+	each(func(ino uint64, names int) {
+		c.inos = append(c.inos, ino)
+		c.groups = append(c.groups, group{names: uint32(names), queued: g.met[inode{dev, ino}] != nil})
+	})
+	return c
 }

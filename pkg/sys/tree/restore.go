@@ -255,21 +255,20 @@ func needsRoot(err error, what string) error {
 // Source is the items of a tree on disk, for entries that were read from it.
 func Source(root fsys.FS, entries Entries) Items {
 	return func(yield func(*Item, error) bool) {
-		first := map[int]string{}
+		var first manifest.Firsts
 		for e, err := range entries {
 			if err != nil {
 				yield(nil, err)
 				return
 			}
 			it := &Item{Entry: e}
-			switch to, seen := first[e.Link]; {
-			case e.Link != 0 && seen:
-				it.LinkTo = to
+			switch it.LinkTo = first.Of(e.Link); {
+			case it.LinkTo != "":
 			case e.Kind == manifest.File:
 				it.Content = func() (io.ReadCloser, error) { return root.Open(e.Path) }
 			}
 			if e.Link != 0 && it.LinkTo == "" {
-				first[e.Link] = e.Path
+				first.Set(e.Link, e.Path)
 			}
 			if !yield(it, nil) {
 				return
