@@ -33,6 +33,8 @@ func (d *dryRun) ReadDir(name string) ([]string, error)        { return d.inner.
 func (d *dryRun) Readlink(name string) (string, error)         { return d.inner.Readlink(name) }
 func (d *dryRun) Xattrs(name string) ([]manifest.Xattr, error) { return d.inner.Xattrs(name) }
 func (d *dryRun) Space(name string) (Space, error)             { return d.inner.Space(name) }
+func (d *dryRun) Place(name string) (Place, error)             { return d.inner.Place(name) }
+func (d *dryRun) Mount(name string) (Mount, error)             { return d.inner.Mount(name) }
 func (d *dryRun) Close() error                                 { return d.inner.Close() }
 
 // dryWriter counts what would be written.
@@ -99,3 +101,7 @@ func (d *dryRun) SyncFile(name string) error          { return d.say("fsync %q",
 func (d *dryRun) SyncDir(name string) error           { return d.say("fsyncdir %q", name) }
 func (d *dryRun) SyncFS(name string) error            { return d.say("syncfs %q", name) }
 func (d *dryRun) SettleFS(name string) error          { return d.say("settlefs %q", name) }
+
+func (d *dryRun) Remount(name string, to ReadOnly) error {
+	return d.say("remount %q mount read-only %v file system read-only %v", name, to.Mount, to.FileSystem)
+}

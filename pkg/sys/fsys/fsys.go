@@ -105,6 +105,10 @@ type FS interface {
 	Xattrs(name string) ([]manifest.Xattr, error)
 	// Space tells the free room of the file system that holds name.
 	Space(name string) (Space, error)
+	// Place tells what stands in the way of changing name.
+	Place(name string) (Place, error)
+	// Mount tells what is mounted where name is.
+	Mount(name string) (Mount, error)
 
 	// Create makes a new regular file; EEXIST where the name exists.
 	Create(name string, mode uint32) (Writer, error)
@@ -141,5 +145,9 @@ type FS interface {
 	// SettleFS is SyncFS, and puts what the journal holds in its place, so that
 	// a boot loader, which replays no journal, sees it.
 	SettleFS(name string) error
+	// Remount makes the mount that holds name, and its file system, read-only or
+	// writable; EBUSY where something on it is open for writing. It does not
+	// outlive a power cut.
+	Remount(name string, to ReadOnly) error
 	io.Closer
 }

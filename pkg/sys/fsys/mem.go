@@ -32,9 +32,10 @@ import (
 type Mem struct {
 	mu         sync.Mutex
 	volumes    []*volume
-	mounts     map[mountPoint]*volume
+	mounts     map[mountPoint]*mounted
 	clock      manifest.Time
 	noExchange bool
+	noLink     bool
 	likeXFS    bool
 }
 
@@ -53,6 +54,9 @@ type volume struct {
 	free    []uint64 // inode numbers to be used again
 	limited bool
 	limit   uint64
+	// ro says that it is mounted read-only, bootRO that it comes up so.
+	ro, bootRO bool
+	fat        bool
 
 	// Found in log: the last operation on a name, the one that made a folder,
 	// the last that moved a folder.
@@ -68,7 +72,7 @@ type slot struct {
 
 // NewMem is a machine with one empty file system.
 func NewMem() *Mem {
-	m := &Mem{mounts: map[mountPoint]*volume{}, clock: manifest.Time{Sec: 1767225600}} // 2026
+	m := &Mem{mounts: map[mountPoint]*mounted{}, clock: manifest.Time{Sec: 1767225600}} // 2026
 	m.addVolume()
 	return m
 }
@@ -134,8 +138,8 @@ func (m *Mem) Sub(name string) FS {
 func (m *Mem) Mount(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	v, n := m.folder(name)
-	m.mounts[mountPoint{v, n.id}] = m.addVolume()
+	v := m.addVolume()
+	m.mount(name, v, v.now.root)
 }
 
 // folder finds or makes a folder, durably. The name must be valid and lead
@@ -176,6 +180,13 @@ func (m *Mem) SetNoExchange(on bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.noExchange = on
+}
+
+// SetNoLink makes link(2) answer EPERM, as on a file system without hard links.
+func (m *Mem) SetNoLink(on bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.noLink = on
 }
 
 // SetLikeXFS makes exchanges change times as xfs does (xfs_cross_rename): a file

@@ -15,13 +15,23 @@ func (f *memFS) add(op_, name string, kind manifest.Kind, mode uint32, fill func
 	case err != nil:
 	case p.node != nil:
 		err = unix.EEXIST
+	case p.dir.takesName() != nil:
+		err = p.dir.takesName()
+	case p.vol.fat && kind != manifest.File && kind != manifest.Dir:
+		err = unix.EPERM
 	case p.dir.vol.limited && p.dir.vol.room() == 0:
 		err = unix.ENOSPC
 	}
 	if err != nil {
 		return pathError(op_, name, err)
 	}
+	if p.vol.fat {
+		mode = fatMode
+	}
 	birth := p.dir.vol.newNode(kind, mode&07777, f.m.tick())
+	if p.dir.node.inherits {
+		birth.project, birth.inherits = p.dir.node.project, kind == manifest.Dir
+	}
 	if fill != nil {
 		fill(birth)
 	}
@@ -39,7 +49,14 @@ func (f *memFS) Create(name string, mode uint32) (Writer, error) {
 	if err != nil {
 		return nil, pathError("create", name, err)
 	}
-	return f.open(p, name), nil
+	return f.openToWrite(p, name), nil
+}
+
+func (f *memFS) openToWrite(p found, name string) *memFile {
+	file := f.open(p, name)
+	file.put = true
+	p.node.writers++
+	return file
 }
 
 func (f *memFS) Append(name string) (Writer, error) {
@@ -48,7 +65,13 @@ func (f *memFS) Append(name string) (Writer, error) {
 		if err := mustBeRegular(p.node.kind); err != nil {
 			return err
 		}
-		file = f.open(p, name)
+		if p.readOnly() {
+			return unix.EROFS
+		}
+		if p.node.immutable {
+			return unix.EPERM
+		}
+		file = f.openToWrite(p, name)
 		file.end = true
 		return nil
 	})
@@ -77,6 +100,12 @@ func (f *memFS) Truncate(name string, size int64) error {
 		}
 		if size < 0 {
 			return unix.EINVAL
+		}
+		if p.readOnly() {
+			return unix.EROFS
+		}
+		if err := p.node.frozen(); err != nil {
+			return err
 		}
 		p.vol.do(&op{time: f.m.tick(), inode: p.node.birth, resize: true, size: size})
 		return nil
@@ -137,10 +166,14 @@ func (f *memFS) link(oldname, newname string) error {
 		return unix.ENOENT
 	case n.node != nil:
 		return unix.EEXIST
-	case n.dir.vol != o.vol:
+	case n.dir.vol != o.vol || n.dir.mount != o.mount:
 		return unix.EXDEV
-	case o.node.kind == manifest.Dir:
+	case n.dir.takesName() != nil:
+		return n.dir.takesName()
+	case o.node.kind == manifest.Dir || o.vol.fat || f.m.noLink || o.node.frozen() != nil:
 		return unix.EPERM
+	case n.dir.inheritsOther(o.node):
+		return unix.EXDEV
 	}
 	o.vol.do(&op{time: f.m.tick(), edits: []edit{{dir: n.dir.node.birth, name: n.base, new: o.node.birth}}})
 	return nil
@@ -170,6 +203,13 @@ func (f *memFS) Rmdir(name string) error {
 }
 
 func (f *memFS) remove(p found) error {
+	if err := p.dir.leavesName(); err != nil {
+		return err
+	}
+	if err := p.node.frozen(); err != nil || p.node.swap {
+		return unix.EPERM
+	}
+	p.base = p.vol.spelled(p.dir.node, p.base)
 	p.vol.do(&op{time: f.m.tick(), edits: []edit{{dir: p.dir.node.birth, name: p.base, old: p.node.birth}}})
 	return nil
 }
@@ -196,8 +236,10 @@ func (f *memFS) rename(oldname, newname string, mode RenameMode) error {
 		return err
 	case mode > Exchange:
 		return unix.EINVAL
-	case o.dir.vol != n.dir.vol:
+	case o.dir.vol != n.dir.vol || o.dir.mount != n.dir.mount:
 		return unix.EXDEV
+	case o.dir.readOnly():
+		return unix.EROFS
 	case o.node == nil:
 		return unix.ENOENT
 	case mode == NoReplace && n.node != nil:
@@ -219,6 +261,10 @@ func (f *memFS) rename(oldname, newname string, mode RenameMode) error {
 	if mode != Replace && f.m.noExchange {
 		return unix.EINVAL
 	}
+	if n.dir.inheritsOther(o.node) || mode == Exchange && o.dir.inheritsOther(n.node) {
+		return unix.EXDEV
+	}
+	o.base, n.base = o.dir.vol.spelled(o.dir.node, o.base), n.dir.vol.spelled(n.dir.node, n.base)
 	edits := []edit{
 		{dir: o.dir.node.birth, name: o.base, old: o.node.birth},
 		{dir: n.dir.node.birth, name: n.base, new: o.node.birth},
@@ -234,6 +280,18 @@ func (f *memFS) rename(oldname, newname string, mode RenameMode) error {
 }
 
 func mayReplace(o, n found, mode RenameMode) error {
+	for _, p := range []found{o, n} {
+		err := p.dir.takesName()
+		if p.node != nil {
+			err = p.dir.leavesName()
+			if p.node.frozen() != nil || p.node.swap {
+				err = unix.EPERM
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
 	switch {
 	case o.mounted() || n.mounted():
 		return unix.EBUSY
@@ -264,6 +322,12 @@ func (v *volume) inside(dir, ancestor *node) bool {
 
 // set changes an inode's attributes.
 func (f *memFS) set(p found, change func(*node)) error {
+	if p.readOnly() {
+		return unix.EROFS
+	}
+	if err := p.node.frozen(); err != nil {
+		return err
+	}
 	p.vol.do(&op{time: f.m.tick(), inode: p.node.birth, attr: change})
 	return nil
 }
@@ -272,6 +336,9 @@ func (f *memFS) set(p found, change func(*node)) error {
 // the setgid bit of what the group may run, and capabilities.
 func (f *memFS) Chown(name string, uid, gid uint32) error {
 	return f.on("chown", name, func(p found) error {
+		if p.vol.fat && (uid != p.node.uid || gid != p.node.gid) {
+			return unix.EPERM
+		}
 		return f.set(p, func(n *node) {
 			n.uid, n.gid = uid, gid
 			if n.kind == manifest.Dir {
@@ -291,6 +358,9 @@ func (f *memFS) Chmod(name string, mode uint32) error {
 		if p.node.kind == manifest.Symlink {
 			return unix.EOPNOTSUPP
 		}
+		if p.vol.fat && mode != fatMode {
+			return unix.EPERM
+		}
 		return f.set(p, func(n *node) { n.mode = mode & 07777 })
 	})
 }
@@ -299,6 +369,9 @@ func (f *memFS) SetModTime(name string, t manifest.Time) error {
 	return f.on("utimens", name, func(p found) error {
 		if t.Nsec < 0 || t.Nsec >= 1e9 {
 			return unix.EINVAL
+		}
+		if p.vol.fat {
+			t = manifest.Time{Sec: t.Sec &^ 1}
 		}
 		return f.set(p, func(n *node) { n.mtime = t })
 	})
@@ -329,6 +402,9 @@ func (f *memFS) SetXattr(name, attr string, value []byte) error {
 	return f.on("setxattr", name, func(p found) error {
 		if err := xattrError(p.node, attr); err != nil {
 			return err
+		}
+		if p.vol.fat {
+			return unix.EOPNOTSUPP
 		}
 		if len(value) > 1<<16 {
 			return unix.E2BIG

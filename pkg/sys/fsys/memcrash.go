@@ -63,7 +63,7 @@ func (m *Mem) Pending() int {
 func (m *Mem) Crash(p Policy) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	c := &Mem{mounts: map[mountPoint]*volume{}, clock: m.clock, noExchange: m.noExchange, likeXFS: m.likeXFS}
+	c := &Mem{mounts: map[mountPoint]*mounted{}, clock: m.clock, noExchange: m.noExchange, noLink: m.noLink, likeXFS: m.likeXFS}
 	c.clock.Sec++
 	random := rand.New(rand.NewPCG(p.Seed, 0x72656c6b6974))
 	heir := map[*volume]*volume{}
@@ -72,9 +72,9 @@ func (m *Mem) Crash(p Policy) *Mem {
 		heir[v] = w
 		c.volumes = append(c.volumes, w)
 	}
-	for at, v := range m.mounts {
-		if heir[at.on].now.nodes[at.dir] != nil {
-			c.mounts[mountPoint{heir[at.on], at.dir}] = heir[v]
+	for at, mnt := range m.mounts {
+		if heir[at.on].now.nodes[at.dir] != nil && heir[mnt.vol].now.nodes[mnt.root] != nil {
+			c.mounts[mountPoint{heir[at.on], at.dir}] = &mounted{vol: heir[mnt.vol], root: mnt.root, id: mnt.id}
 		}
 	}
 	return c
@@ -86,7 +86,10 @@ func (v *volume) crash(keep Keep, random *rand.Rand) *volume {
 		disk.apply(o)
 	}
 	disk.sweep()
-	w := &volume{dev: v.dev, disk: disk, now: disk.clone(), nextID: v.nextID, free: slices.Clone(v.free), limited: v.limited, limit: v.limit}
+	w := &volume{dev: v.dev, disk: disk, now: disk.clone(), nextID: v.nextID, free: slices.Clone(v.free), limited: v.limited, limit: v.limit, ro: v.bootRO, bootRO: v.bootRO, fat: v.fat}
+	if w.fat {
+		w.renumber()
+	}
 	w.forget()
 	return w
 }

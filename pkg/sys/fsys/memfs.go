@@ -15,6 +15,8 @@ type memFS struct {
 	m    *Mem
 	vol  *volume
 	root uint64
+	// mount is the one that root lies on, nil for the machine's root.
+	mount *mounted
 }
 
 func (f *memFS) Close() error { return nil }
@@ -27,13 +29,13 @@ type found struct {
 }
 
 // mounted tells whether another volume is mounted at the name.
-func (p found) mounted() bool { return p.node != nil && p.vol != p.dir.vol }
+func (p found) mounted() bool { return p.node != nil && p.mount != p.dir.mount }
 
 func (f *memFS) find(name string) (found, error) {
 	if !manifest.ValidPath(name) {
 		return found{}, unix.EINVAL
 	}
-	at := spot{f.vol, f.vol.now.nodes[f.root]}
+	at := spot{f.vol, f.vol.now.nodes[f.root], f.mount}
 	if at.node == nil {
 		return found{}, unix.ENOENT // the view's folder has been removed
 	}
@@ -75,28 +77,26 @@ func (f *memFS) on(op, name string, do func(found) error) error {
 
 // spot is a name found: its volume, and its inode, nil where the name is free.
 type spot struct {
-	vol  *volume
-	node *node
+	vol   *volume
+	node  *node
+	mount *mounted // nil for the root
 }
 
 func (m *Mem) rootPlace() spot {
 	v := m.volumes[0]
-	return spot{v, v.now.nodes[v.now.root]}
+	return spot{vol: v, node: v.now.nodes[v.now.root]}
 }
 
 // child is a name of a folder, or the root of what is mounted there.
 func (m *Mem) child(at spot, name string) spot {
-	id, ok := at.node.children[name]
+	id, ok := at.node.children[at.vol.spelled(at.node, name)]
 	if !ok {
-		return spot{vol: at.vol}
+		return spot{vol: at.vol, mount: at.mount}
 	}
-	if len(m.mounts) == 0 {
-		return spot{at.vol, at.vol.now.nodes[id]}
+	if mnt := m.mounts[mountPoint{at.vol, id}]; mnt != nil {
+		return spot{mnt.vol, mnt.vol.now.nodes[mnt.root], mnt}
 	}
-	if v := m.mounts[mountPoint{at.vol, id}]; v != nil {
-		return spot{v, v.now.nodes[v.now.root]}
-	}
-	return spot{at.vol, at.vol.now.nodes[id]}
+	return spot{at.vol, at.vol.now.nodes[id], at.mount}
 }
 
 // enter is a folder's child that is to be walked through.
@@ -194,6 +194,7 @@ type memFile struct {
 	off  int64
 	end  bool // write at the end (O_APPEND)
 	over bool // write over what is there
+	put  bool // open for writing
 	shut bool
 }
 
@@ -259,6 +260,9 @@ func (f *memFile) Close() error {
 	}
 	f.shut = true
 	f.node.opens--
+	if f.put {
+		f.node.writers--
+	}
 	f.vol.now.drop(f.node)
 	return nil
 }

@@ -28,13 +28,17 @@ type node struct {
 
 	children map[string]uint64
 	parent   uint64 // id, of a folder
+
+	immutable, appendOnly, swap, inherits bool
+	project                               uint32
+	writers                               int // files open for writing
 }
 
 func (n *node) clone() *node {
 	c := *n
 	n.shared, c.shared = true, true
 	c.xattrs, c.children = maps.Clone(n.xattrs), maps.Clone(n.children)
-	c.opens = 0
+	c.opens, c.writers = 0, 0
 	return &c
 }
 

@@ -137,6 +137,8 @@ func (w *watch) Xattrs(name string) ([]manifest.Xattr, error) {
 	return read(w, "listxattr", name, w.inner.Xattrs)
 }
 func (w *watch) Space(name string) (Space, error) { return read(w, "statfs", name, w.inner.Space) }
+func (w *watch) Place(name string) (Place, error) { return read(w, "statx", name, w.inner.Place) }
+func (w *watch) Mount(name string) (Mount, error) { return read(w, "statfs", name, w.inner.Mount) }
 
 func (w *watch) Open(name string) (File, error) {
 	f, err := read(w, "open", name, w.inner.Open)
@@ -304,6 +306,10 @@ func (w *watch) SyncFS(name string) error {
 
 func (w *watch) SettleFS(name string) error {
 	return w.change("settlefs", name, func() error { return w.inner.SettleFS(name) })
+}
+
+func (w *watch) Remount(name string, to ReadOnly) error {
+	return w.change("remount", name, func() error { return w.inner.Remount(name, to) })
 }
 
 func (w *watch) Close() error { return w.inner.Close() }
