@@ -102,7 +102,8 @@ func (x *Tx) saveDisplaced(i int, known map[string]bool) error {
 // the old side, or the new one unchanged and without anything of others in it.
 func (x *Tx) isOurs(slot string, info fsys.Info, step *journal.Step, known map[string]bool) (bool, error) {
 	e := step.New
-	if step.Old != nil && info.Ino == step.OldInode && info.Kind == step.Old.Kind {
+	lasts := !x.plan.Tops[step.Top].Renumbers
+	if step.Old != nil && lasts && info.Ino == step.OldInode && info.Kind == step.Old.Kind {
 		return true, nil
 	}
 	switch {
@@ -111,7 +112,10 @@ func (x *Tx) isOurs(slot string, info fsys.Info, step *journal.Step, known map[s
 	case info.Kind == manifest.Dir:
 		strange, err := x.holdsStranger(slot, e.Path, known)
 		return !strange, err
-	case info.Ino != step.NewInode:
+	case !lasts && step.Old != nil:
+		is, err := x.identify(slot, info, step)
+		return is != neither, err
+	case info.Ino != step.NewInode || !lasts:
 		return x.looksLike(slot, info, e)
 	}
 	// A link, pipe or device has no content to change.

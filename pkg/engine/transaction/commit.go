@@ -41,6 +41,9 @@ func (x *Tx) Commit() error {
 }
 
 func (x *Tx) commit() error {
+	if err := x.writable(); err != nil {
+		return err
+	}
 	if err := x.openFolders(); err != nil {
 		return err
 	}
@@ -59,6 +62,10 @@ func (x *Tx) commit() error {
 			return err
 		}
 		if err := x.rename(i); err != nil {
+			if errors.Is(err, errStays) && step.Do == journal.Take {
+				kept = append(kept, manifest.Escape(step.Path()))
+				continue
+			}
 			return fmt.Errorf("committing %q: %w", step.Path(), err)
 		}
 		stays, err := g.after(i)
@@ -98,7 +105,7 @@ func (g *guard) keepOlds() error {
 	x, any := g.x, false
 	for i := range x.plan.Steps {
 		step := &x.plan.Steps[i]
-		if step.Do != journal.Swap || x.plan.Tops[step.Top].Exchange || isDir(step.Old) || isDir(step.New) {
+		if step.Do != journal.Swap || !x.keepsByLink(step) {
 			continue
 		}
 		any = true
@@ -137,14 +144,20 @@ func (g *guard) before(step *journal.Step) error {
 		want = t
 	}
 	switch {
-	case !there || info.Ino != step.OldInode:
+	case !there:
 		return changedError(step.Path())
-	case isDir(step.Old):
+	case info.Ino == step.OldInode && isDir(step.Old):
 		return nil // its own renames moved its times
-	case info.ChangeTime != want || step.Old.Kind == manifest.File && info.Size != step.Old.Size:
+	case info.Ino == step.OldInode && info.ChangeTime == want && (step.Old.Kind != manifest.File || info.Size == step.Old.Size):
+		return nil
+	case !g.x.plan.Tops[step.Top].Renumbers:
 		return changedError(step.Path())
 	}
-	return nil
+	same, err := g.x.looksLike(step.Path(), info, step.Old)
+	if err == nil && !same {
+		err = changedError(step.Path())
+	}
+	return err
 }
 
 // after holds that what came out was what was verified, and puts a folder back
@@ -154,14 +167,18 @@ func (g *guard) after(i int) (stays bool, err error) {
 	if step.Do == journal.Place {
 		return false, nil
 	}
-	if !g.x.plan.Tops[step.Top].Exchange && step.Do == journal.Swap {
+	if !g.x.exchanges(step) && step.Do == journal.Swap {
 		slot += oldSuffix
 	}
 	info, err := g.x.Root.Lstat(slot)
 	if err != nil {
 		return false, err
 	}
-	if info.Ino != step.OldInode {
+	verified, err := g.x.wasVerified(step, slot, info)
+	if err != nil {
+		return false, err
+	}
+	if !verified {
 		// Between the look and the exchange another writer replaced the file:
 		// give it back before anything else happens.
 		return false, errors.Join(changedError(step.Path()), g.x.giveBack(i))
@@ -189,7 +206,7 @@ func (x *Tx) giveBack(i int) error {
 	if step.Do == journal.Take {
 		return x.moveTo(step.Top, x.slot(i), step.Path())
 	}
-	if x.plan.Tops[step.Top].Exchange {
+	if x.exchanges(step) {
 		return x.Root.Rename(x.slot(i), step.Path(), fsys.Exchange)
 	}
 	return nil
@@ -203,6 +220,7 @@ func (x *Tx) Finish() error { return x.end(journal.Applied) }
 func (x *Tx) Await() error { return x.end(journal.Awaiting) }
 
 func (x *Tx) end(event journal.Event) error {
+	x.readOnlyAgain()
 	err := x.State.Append(x.Journal, journal.Record{Event: event, Time: x.Now()})
 	if err == nil {
 		x.settle()
@@ -220,8 +238,9 @@ func (x *Tx) end(event journal.Event) error {
 // Abort ends a transaction of which nothing is visible. The slots go first: no
 // one needs them, and it may be for want of their room that it is aborted.
 func (x *Tx) Abort(reason string) error {
+	readOnly := x.writable() // where it fails there may be no slots to be cleared
 	if err := x.clearSlots(true); err != nil {
-		return err
+		return errors.Join(err, readOnly)
 	}
 	if err := x.State.Append(x.Journal, journal.Record{Event: journal.Aborted, Time: x.Now(), Reason: reason}); err != nil {
 		return err

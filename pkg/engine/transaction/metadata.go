@@ -68,18 +68,6 @@ func setFolder(f fsys.FS, step *journal.Step, info fsys.Info, e *manifest.Entry,
 	return setMetadata(f, e.Path, info, &want, false)
 }
 
-// keepLabel gives a staged inode the security label of what it replaces, where
-// the patch does not name one.
-func keepLabel(f fsys.FS, name string, step *journal.Step) error {
-	if step.Old == nil || slices.ContainsFunc(step.New.Xattrs, isLabel) {
-		return nil
-	}
-	if i := slices.IndexFunc(step.Old.Xattrs, isLabel); i >= 0 {
-		return f.SetXattr(name, labelXattr, step.Old.Xattrs[i].Value)
-	}
-	return nil
-}
-
 func isLabel(x manifest.Xattr) bool { return x.Name == labelXattr }
 
 // setXattrs makes want the extended attributes of name.

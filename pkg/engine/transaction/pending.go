@@ -32,6 +32,7 @@ import (
 // Keep leaves what is staged for a later commit; r says how that is to be done.
 func (x *Tx) Keep(r journal.Record) error {
 	r.Event, r.Time, r.Kept = journal.Ready, x.Now(), x.stays
+	x.readOnlyAgain()
 	if err := x.State.Append(x.Journal, r); err != nil {
 		if repair := x.State.Repair(x.Journal); repair != nil {
 			return fmt.Errorf("%w; and %w", err, repair)

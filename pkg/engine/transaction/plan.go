@@ -33,6 +33,7 @@ func (s *Survey) plan(todo []look) error {
 	slices.Reverse(before)
 	slices.Reverse(take)
 	metas := map[string]*journal.Step{}
+	s.places.fat(todo)
 	for _, group := range [][]look{before, place, take} {
 		for i := range group {
 			if err := s.addStep(&group[i], todo, metas); err != nil {
@@ -82,7 +83,7 @@ func (s *Survey) addStep(l *look, todo []look, metas map[string]*journal.Step) e
 			return err
 		}
 		if stays != "" && l.New != nil {
-			return failure.Errorf(failure.Refused, "%q would become a %s and holds %q, which the patch does not know", path, l.New.Kind, stays)
+			s.places.blocked(path, "would become a %s and holds %q, which the patch does not know", l.New.Kind, stays)
 		}
 		if stays != "" {
 			s.Kept = append(s.Kept, path)
@@ -107,9 +108,6 @@ func (s *Survey) addRename(l *look, metas map[string]*journal.Step) error {
 		step.Do = journal.Take
 	}
 	if l.Old != nil {
-		if err := s.tops.refuseMountPoint(path, l.info); err != nil {
-			return err
-		}
 		step.OldInode, step.OldChange, step.OldLinks = l.info.Ino, l.info.ChangeTime, l.info.Links
 	}
 	s.Plan.Steps = append(s.Plan.Steps, step)
@@ -184,6 +182,18 @@ func (s *Survey) addMetas(metas map[string]*journal.Step) error {
 	return s.measure()
 }
 
+// refuse ends a look at a tree that has places which cannot be changed.
+func (s *Survey) refuse() (err error) {
+	if s.remounts, err = s.places.readOnly(s.o.Remount); err != nil {
+		return err
+	}
+	if err := s.places.check(s.Plan, false); err != nil {
+		return err
+	}
+	s.places.links(s.Plan)
+	return s.places.refusal(s.o.Root)
+}
+
 // measure adds up what staging takes on each file system, and refuses what does not fit.
 func (s *Survey) measure() error {
 	s.StageBytes = make([]int64, len(s.tops.paths))
@@ -200,14 +210,14 @@ func (s *Survey) measure() error {
 		s.StageBytes[st.Top] += st.New.Size
 		inodes[st.Top]++
 	}
+	if err := s.refuse(); err != nil {
+		return err
+	}
 	for i, top := range s.tops.paths {
-		s.Plan.Tops = append(s.Plan.Tops, journal.PlanTop{Path: top})
+		s.Plan.Tops = append(s.Plan.Tops, s.tops.plan(i))
 		space, err := s.root.Space(top)
 		if err != nil {
 			return fmt.Errorf("looking at the free space of %q: %w", top, err)
-		}
-		if space.ReadOnly {
-			return failure.Errorf(failure.Refused, "the file system of %q is mounted read-only", top)
 		}
 		if uint64(s.StageBytes[i]) > space.FreeBytes || inodes[i] > space.FreeInodes {
 			return failure.Errorf(failure.Refused, "the file system of %q has %d bytes and %d inodes free, staging takes %d and %d",

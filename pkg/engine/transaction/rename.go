@@ -25,14 +25,14 @@ func (x *Tx) rename(i int) error {
 	case step.Do == journal.Place:
 		return x.moveTo(step.Top, slot, path)
 	case step.Do == journal.Take:
-		return x.moveTo(step.Top, path, slot)
-	case x.plan.Tops[step.Top].Exchange:
+		return x.takeAway(step, slot)
+	case x.exchanges(step):
 		return x.Root.Rename(slot, path, fsys.Exchange)
 	}
 	if err := x.renameExisting(slot+undoSuffix, slot); err != nil {
 		return err // left by a rollback that failed
 	}
-	if !isDir(step.Old) && !isDir(step.New) {
+	if x.keepsByLink(step) {
 		linked, err := x.keepOld(i)
 		if err == nil && linked {
 			err = x.Root.SyncDir(x.slotFolder(step.Top))
@@ -45,7 +45,7 @@ func (x *Tx) rename(i int) error {
 	if _, hasOld, err := present(x.Root, slot+oldSuffix); err != nil {
 		return err
 	} else if !hasOld {
-		if err := x.moveTo(step.Top, path, slot+oldSuffix); err != nil {
+		if err := x.takeAway(step, slot+oldSuffix); err != nil {
 			return err
 		}
 	}
@@ -107,13 +107,16 @@ func (x *Tx) backward(i int) error {
 	case step.Do == journal.Place:
 		return x.takeBack(i, info, there)
 	case step.Do == journal.Take:
+		if there && info.Kind == manifest.Dir && x.layered(step) {
+			return x.Root.Rmdir(slot) // the one that stood for it
+		}
 		if there {
 			if err := x.setAside(step.Top, path); err != nil {
 				return err
 			}
 		}
 		return x.moveTo(step.Top, slot, path)
-	case x.plan.Tops[step.Top].Exchange:
+	case x.exchanges(step):
 		if !there {
 			return x.moveTo(step.Top, slot, path)
 		}
@@ -151,7 +154,7 @@ func (x *Tx) swapBack(i int, info fsys.Info, there bool) error {
 	if !there {
 		return x.moveTo(step.Top, old, path)
 	}
-	if info.Kind == manifest.Dir || isDir(step.Old) {
+	if info.Kind == manifest.Dir || !x.keepsByLink(step) {
 		if err := x.moveTo(step.Top, path, slot); err != nil {
 			return err
 		}
@@ -179,7 +182,7 @@ func (x *Tx) swapBack(i int, info fsys.Info, there bool) error {
 // did not arrive: a file system without exchange has that instant.
 func (x *Tx) halfway(i int) error {
 	step := &x.plan.Steps[i]
-	if step.Do != journal.Swap || x.plan.Tops[step.Top].Exchange {
+	if step.Do != journal.Swap || x.exchanges(step) {
 		return nil
 	}
 	old := x.slot(i) + oldSuffix

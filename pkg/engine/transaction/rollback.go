@@ -32,6 +32,8 @@ type Rollback struct {
 	// Modified are paths that are not as the transaction left them.
 	Modified []Mismatch
 	skip     []int
+	// tops are the transaction's, with how they are mounted now.
+	tops []journal.Top
 	// looks are the inodes that stood at the paths when they were verified.
 	looks []fsys.Info
 	// Visible is how long Commit took from the first change of the tree to the last.
@@ -55,7 +57,11 @@ func OpenRollback(ctx context.Context, t Target, j *state.Transaction, jobs int)
 		return nil, failure.As(failure.Refused, err)
 	}
 	x.skip = map[int]bool{}
-	r := &Rollback{x: x, looks: make([]fsys.Info, len(x.plan.Steps))}
+	tops, err := x.checkPlaces(x.plan)
+	if err != nil {
+		return nil, err
+	}
+	r := &Rollback{x: x, tops: tops, looks: make([]fsys.Info, len(x.plan.Steps))}
 	v := verifier{x: x, known: x.newNames(), found: make([]finding, len(x.plan.Steps))}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, jobs))
@@ -106,6 +112,7 @@ func (r *Rollback) Commit(on OnModified, record journal.Record, after func()) er
 		return err
 	}
 	record.Event, record.Time = journal.Rollback, x.Now()
+	record.Tops = r.tops
 	for i := range x.plan.Steps {
 		if x.skip[i] {
 			record.Skip = append(record.Skip, i)
@@ -120,7 +127,10 @@ func (r *Rollback) Commit(on OnModified, record journal.Record, after func()) er
 		return err
 	}
 	start := time.Now()
-	err := x.renameBack()
+	err := x.writable()
+	if err == nil {
+		err = x.renameBack()
+	}
 	r.Visible = time.Since(start)
 	if err == nil {
 		err = x.syncTops()
@@ -150,6 +160,9 @@ func (r *Rollback) lookAgain() error {
 			return err
 		}
 		was := r.looks[i]
+		if r.x.plan.Tops[step.Top].Renumbers && info.Kind == was.Kind && info.Size == was.Size && info.ModTime == was.ModTime {
+			continue
+		}
 		if info.Ino != was.Ino || info.ChangeTime != was.ChangeTime && !isDir(step.New) && !isDir(step.Old) {
 			return changedError(step.Path())
 		}
@@ -185,6 +198,7 @@ func (r *Rollback) redo(cause error) error {
 		err = x.syncTops()
 	}
 	if err == nil {
+		x.readOnlyAgain()
 		err = x.State.Append(x.Journal, journal.Record{Event: journal.Reapplied, Time: x.Now(), Reason: cause.Error()})
 	}
 	if err != nil {
@@ -211,7 +225,14 @@ func Free(t Target, j *state.Transaction) error {
 		return failure.Errorf(failure.Refused, "transaction %s is not applied (%s)", j.ID, j.Status())
 	}
 	x := &Tx{Target: t, Journal: j}
-	if err := t.State.Append(j, journal.Record{Event: journal.Freeing, Time: t.Now()}); err != nil {
+	tops, err := x.checkPlaces(nil)
+	if err != nil {
+		return err
+	}
+	if err := t.State.Append(j, journal.Record{Event: journal.Freeing, Time: t.Now(), Tops: tops}); err != nil {
+		return err
+	}
+	if err := x.writable(); err != nil {
 		return err
 	}
 	return errors.Join(x.free(), t.State.Settle())

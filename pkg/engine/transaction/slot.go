@@ -81,7 +81,7 @@ func (x *Tx) isNew(i int) (bool, error) {
 	case journal.Take:
 		return inSlot, nil
 	}
-	if !x.plan.Tops[step.Top].Exchange {
+	if !x.exchanges(step) {
 		_, hasOld, err := present(x.Root, slot+oldSuffix)
 		return !inSlot && hasOld, err
 	}
@@ -117,28 +117,39 @@ const (
 )
 
 // identify tells which side of a swap an inode is: by its number, and where no
-// number fits (some file systems give new ones at every mount), by its content.
+// number fits, by its content. Where numbers do not last, content comes first.
 func (x *Tx) identify(name string, info fsys.Info, step *journal.Step) (side, error) {
-	isOld := info.Ino == step.OldInode && info.Kind == step.Old.Kind
-	isNew := info.Ino == step.NewInode && info.Kind == step.New.Kind
-	if isOld != isNew {
-		if isOld {
-			return oldSide, nil
+	byNumber := func() (side, error) {
+		return oneSide(info.Ino == step.OldInode && info.Kind == step.Old.Kind, info.Ino == step.NewInode && info.Kind == step.New.Kind), nil
+	}
+	byContent := func() (side, error) {
+		isOld, err := x.looksLike(name, info, step.Old)
+		if err != nil {
+			return neither, err
 		}
-		return newSide, nil
+		isNew, err := x.looksLike(name, info, step.New)
+		return oneSide(isOld, isNew), err
 	}
-	isOld, err := x.looksLike(name, info, step.Old)
-	if err != nil {
-		return neither, err
+	first, second := byNumber, byContent
+	if x.plan.Tops[step.Top].Renumbers {
+		first, second = second, first
 	}
-	isNew, err = x.looksLike(name, info, step.New)
+	is, err := first()
+	if err != nil || is != neither {
+		return is, err
+	}
+	return second()
+}
+
+// oneSide is the side that alone holds.
+func oneSide(isOld, isNew bool) side {
 	switch {
-	case err != nil || isOld == isNew:
-		return neither, err
+	case isOld == isNew:
+		return neither
 	case isOld:
-		return oldSide, nil
+		return oldSide
 	}
-	return newSide, nil
+	return newSide
 }
 
 // looksLike tells whether an inode has the kind, content and metadata of e.
@@ -171,6 +182,7 @@ func (x *Tx) free() error {
 	if err := x.State.DropPlan(x.Journal); err != nil {
 		return err
 	}
+	x.readOnlyAgain()
 	return x.State.Append(x.Journal, journal.Record{Event: journal.Freed, Time: x.Now()})
 }
 

@@ -84,12 +84,12 @@ func Begin(t Target, s *Survey, r journal.Record) (*Tx, error) {
 		return nil, failure.Errorf(failure.Refused, "the tree is not as expected: %q %s", s.Mismatches[0].Path, s.Mismatches[0].Why)
 	}
 	r.Time, r.Slot = t.Now(), newSlot()
-	for _, top := range s.Plan.Tops {
+	for i, top := range s.Plan.Tops {
 		info, err := t.Root.Lstat(top.Path)
 		if err != nil {
 			return nil, err
 		}
-		r.Tops = append(r.Tops, journal.Top{Path: manifest.Escape(top.Path), Sec: info.ModTime.Sec, Nsec: info.ModTime.Nsec})
+		r.Tops = append(r.Tops, journal.Top{Path: manifest.Escape(top.Path), Sec: info.ModTime.Sec, Nsec: info.ModTime.Nsec, Remount: s.remounts[i]})
 	}
 	j, err := t.State.Begin(r)
 	if err != nil {
@@ -116,6 +116,9 @@ func (x *Tx) Stage(ctx context.Context, segments Segments) error {
 }
 
 func (x *Tx) stage(ctx context.Context, segments Segments) error {
+	if err := x.writable(); err != nil {
+		return failure.As(failure.Refused, err)
+	}
 	for i := range x.plan.Tops {
 		if err := x.makeSlot(&x.plan.Tops[i]); err != nil {
 			return fmt.Errorf("making the slots of %q: %w", x.plan.Tops[i].Path, err)
@@ -128,7 +131,7 @@ func (x *Tx) stage(ctx context.Context, segments Segments) error {
 		}
 		scripts[name] = digest.Of(script)
 	}
-	st := &stager{x: x, ctx: ctx, staged: make([]bool, len(x.plan.Steps)), groups: map[int]int{}}
+	st := &stager{x: x, ctx: ctx, staged: make([]bool, len(x.plan.Steps)), groups: map[int]int{}, labels: labels{x.Root, map[labelled][]byte{}}}
 	if err := st.run(segments); err != nil {
 		return err
 	}
@@ -191,7 +194,8 @@ func (x *Tx) ownSlots(slots, dir string) error {
 	if err != nil {
 		return err
 	}
-	if above.Kind != manifest.Dir || above.UID != ours.UID || above.Mode&0o077 != 0 {
+	// FAT shows one mode for all folders: there the mount decides who may enter.
+	if above.Kind != manifest.Dir || above.UID != ours.UID || above.Mode&0o077 != 0 && above.Mode != ours.Mode {
 		return failure.WithHint(failure.Errorf(failure.Refused, "%q is not relkit's own: it has owner %d and mode %04o, want owner %d and mode 0700",
 			slots, above.UID, above.Mode, ours.UID), "look at what is in it, then remove it")
 	}
@@ -214,6 +218,17 @@ func (x *Tx) probe(top *journal.PlanTop, dir string) error {
 		return err
 	}
 	top.Exchange = err == nil
+	if !top.Exchange {
+		err := x.Root.Link(a, b+"-link")
+		if err == nil {
+			err = x.Root.Unlink(b + "-link")
+		} else if fsys.IsLinkless(err) {
+			top.NoLinks, err = true, nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return errors.Join(x.Root.Unlink(a), x.Root.Unlink(b))
 }
 
@@ -224,6 +239,7 @@ type stager struct {
 	staged []bool
 	// groups maps a new hard-link group to the step whose slot has its inode.
 	groups map[int]int
+	labels labels
 	buf    []byte
 }
 
@@ -391,11 +407,15 @@ func (st *stager) finish(i int) error {
 	step := &st.x.plan.Steps[i]
 	e, name := step.New, st.x.slot(i)
 	info, err := st.x.Root.Lstat(name)
-	if err == nil {
+	switch {
+	case err != nil:
+	case isFAT(st.x.survey.tops.mounts[step.Top].Type):
+		err = st.asKept(i)
+	default:
 		err = setMetadata(st.x.Root, name, info, e, e.Kind == manifest.Dir)
-	}
-	if err == nil {
-		err = keepLabel(st.x.Root, name, step)
+		if err == nil {
+			err = st.label(name, step)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("staging %q: %w", e.Path, err)

@@ -49,6 +49,9 @@ type Survey struct {
 	tops   *tops
 	config glob.Set
 	o      Options
+	places *places
+	// remounts are the read-only mounts of Plan.Tops, nil where one is writable.
+	remounts []*journal.Remount
 	// unfolder are the paths that are no folders and become ones: below them is
 	// nothing yet, whatever a link there leads to.
 	unfolder map[string]bool
@@ -76,6 +79,11 @@ type Options struct {
 	// Deleted are config files that are known to have been deleted by their owner:
 	// what a full patch cannot see.
 	Deleted map[string]bool
+	// Remount are mount points, relative to the root, that may be made writable for
+	// as long as a transaction works on them.
+	Remount []string
+	// Root is where the tree lies, for the commands in hints; "" for /.
+	Root string
 }
 
 // look is a change with what was found at its path.
@@ -87,6 +95,7 @@ type look struct {
 	live  *manifest.Entry
 	// replaced says that what was found is not what the patch knows of.
 	replaced bool
+	fat      bool // its file system keeps what heldByFAT says
 }
 
 // Look verifies the tree against what the patch expects and plans the change.
@@ -97,8 +106,11 @@ func Look(ctx context.Context, root fsys.FS, entries *patch.Entries, o Options) 
 	if s.config, err = glob.ParseSet(o.ConfigFiles); err != nil {
 		return nil, failure.As(failure.Untrusted, fmt.Errorf("config files: %w", err))
 	}
+	s.places = newPlaces(s.tops)
 	if o.Scripts {
-		s.tops.add(".")
+		if _, err := s.tops.add("."); err != nil {
+			return nil, err
+		}
 	}
 	looks := make([]look, len(entries.Changes))
 	s.unfolder = map[string]bool{}
@@ -107,7 +119,11 @@ func Look(ctx context.Context, root fsys.FS, entries *patch.Entries, o Options) 
 		if err := o.allowed(looks[i].path()); err != nil {
 			return nil, err
 		}
-		if err := s.look(&looks[i]); err != nil {
+		err := s.look(&looks[i])
+		if err == nil {
+			err = s.adapt(&looks[i])
+		}
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -34,6 +34,11 @@ type Target struct {
 	Unprivileged bool
 	// Hooks hears of a transaction being taken back; nil for nobody.
 	Hooks Hooks
+	// Remount are mount points, relative to the root, that may be made writable for
+	// as long as a transaction works on them; Path is where the root lies, "" for /,
+	// for the commands in hints.
+	Remount []string
+	Path    string
 }
 
 // Hooks are called around the taking back of a transaction that was not yet

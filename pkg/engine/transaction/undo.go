@@ -49,6 +49,9 @@ func (x *Tx) takeBackAll(announce journal.Event, reason string, closing journal.
 
 // restore has the old tree back, durably.
 func (x *Tx) restore() error {
+	if err := x.writable(); err != nil {
+		return err
+	}
 	if err := x.checkSlots(); err != nil {
 		return err
 	}

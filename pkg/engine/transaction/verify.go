@@ -49,7 +49,7 @@ func (v *verifier) step(ctx context.Context, i int) (f finding, err error) {
 	}
 	if step.Do != journal.Place {
 		slot := x.slot(i)
-		if step.Do == journal.Swap && !x.plan.Tops[step.Top].Exchange {
+		if step.Do == journal.Swap && !x.exchanges(step) {
 			slot += oldSuffix
 		}
 		if f.stayed, err = x.stayed(step, slot); err != nil || f.stayed {

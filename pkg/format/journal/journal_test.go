@@ -15,7 +15,7 @@ var when = time.Date(2026, 3, 1, 2, 3, 4, 5000, time.UTC)
 func records() []Record {
 	return []Record{
 		{Event: Begin, Time: when, Patch: digest.Of([]byte("p")), PatchID: "fw-1-2",
-			From: &Version{"fw", "1"}, To: &Version{"fw", "2"}, Signoffs: []string{"qa SHA256:x"}, Tops: []Top{{Path: ".", Sec: -1, Nsec: 5}}},
+			From: &Version{"fw", "1"}, To: &Version{"fw", "2"}, Signoffs: []string{"qa SHA256:x"}, Tops: []Top{{Path: ".", Sec: -1, Nsec: 5}, {Path: "usr", Remount: &Remount{At: "usr", Mount: true}}}},
 		{Event: Staged, Time: when, Plan: digest.Of([]byte("plan"))},
 		{Event: Committing, Time: when},
 		{Event: Undoing, Time: when, Reason: "check failed: exit status 1"},
@@ -105,7 +105,7 @@ func plan() *Plan {
 	dir := &manifest.Entry{Path: "bin", Kind: manifest.Dir, Mode: 0o755, ModTime: manifest.Time{Sec: -2, Nsec: 7}}
 	gone := &manifest.Entry{Path: "x\xff", Kind: manifest.Symlink, Mode: 0o777, Target: "bin/<a>"}
 	return &Plan{
-		Tops: []PlanTop{{Path: ".", Exchange: true}, {Path: "boot"}},
+		Tops: []PlanTop{{Path: ".", Exchange: true}, {Path: "boot", NoLinks: true, Renumbers: true}, {Path: "o\n", Layers: true}},
 		Steps: []Step{
 			{Do: Swap, Old: file, New: file, OldInode: 4, NewInode: 5, OldChange: manifest.Time{Sec: 9, Nsec: 8}, OldLinks: 2},
 			{Do: Place, Top: 1, New: gone, NewInode: 6},

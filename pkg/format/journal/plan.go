@@ -64,6 +64,14 @@ type PlanTop struct {
 	// Path of its top folder, relative to the target's root.
 	Path     string
 	Exchange bool
+	// NoLinks says that the file system has no hard links.
+	NoLinks bool
+	// Renumbers says that inodes may get other numbers and change times without a
+	// change: on vfat when they are forgotten, on overlayfs when they are copied up.
+	Renumbers bool
+	// Layers says that a folder may come from a lower layer, which no rename takes
+	// from its place: overlayfs.
+	Layers bool
 }
 
 type planHead struct {
@@ -73,8 +81,11 @@ type planHead struct {
 }
 
 type planHeadTop struct {
-	Path     string `json:"path"`
-	Exchange bool   `json:"exchange"`
+	Path      string `json:"path"`
+	Exchange  bool   `json:"exchange"`
+	NoLinks   bool   `json:"no_links,omitempty"`
+	Renumbers bool   `json:"renumbers,omitempty"`
+	Layers    bool   `json:"layers,omitempty"`
 }
 
 type stepLine struct {
@@ -96,7 +107,9 @@ func EncodePlan(p *Plan) ([]byte, error) {
 	enc.SetEscapeHTML(false)
 	head := planHead{Schema: PlanSchema, Tops: []planHeadTop{}, Steps: len(p.Steps)}
 	for _, t := range p.Tops {
-		head.Tops = append(head.Tops, planHeadTop{Path: manifest.Escape(t.Path), Exchange: t.Exchange})
+		line := planHeadTop(t)
+		line.Path = manifest.Escape(t.Path)
+		head.Tops = append(head.Tops, line)
 	}
 	if err := enc.Encode(&head); err != nil {
 		return nil, err
@@ -143,7 +156,9 @@ func ParsePlan(b []byte) (*Plan, error) {
 		if err != nil || !manifest.ValidPath(path) {
 			return nil, fmt.Errorf("line 1: bad path %q", t.Path)
 		}
-		p.Tops = append(p.Tops, PlanTop{Path: path, Exchange: t.Exchange})
+		top := PlanTop(t)
+		top.Path = path
+		p.Tops = append(p.Tops, top)
 	}
 	for n := 2; len(b) > 0; n++ {
 		if text, b, ok = bytes.Cut(b, []byte("\n")); !ok {

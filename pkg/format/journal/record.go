@@ -100,6 +100,18 @@ type Top struct {
 	// Sec and Nsec are the folder's modification time before relkit touched it.
 	Sec  int64 `json:"mtime_seconds"`
 	Nsec int64 `json:"mtime_nanoseconds"`
+	// Remount is how to make it writable, where it is mounted read-only: for as
+	// long as the transaction works on it.
+	Remount *Remount `json:"remount,omitempty"`
+}
+
+// Remount is a mount that is read-only, and in which of two ways: as a mount, or
+// with every other mount of its file system.
+type Remount struct {
+	// At is the mount point, vis(3)-escaped, relative to the root of the target.
+	At         string `json:"at"`
+	Mount      bool   `json:"mount,omitempty"`
+	FileSystem bool   `json:"file_system,omitempty"`
 }
 
 // Record is one line of a journal.
@@ -119,7 +131,8 @@ type Record struct {
 	// Insecure lists the safety-lowering flags that were used: with Begin and Rollback.
 	Insecure []string `json:"insecure,omitempty"`
 	// Tops are the file systems that get slots, Slot the name of the slot folder
-	// on each: with Begin.
+	// on each: with Begin. With Rollback and Freeing, Tops tell how they are
+	// mounted by then.
 	Tops []Top  `json:"tops,omitempty"`
 	Slot string `json:"slot,omitempty"`
 	// Plan is the digest of the plan file: with Staged, and with Committing where

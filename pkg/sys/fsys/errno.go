@@ -18,6 +18,17 @@ func IsUnsupported(err error) bool {
 	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EOPNOTSUPP)
 }
 
+// IsCrossDevice tells whether err says that a rename or link would lead to another
+// file system, mount or project.
+func IsCrossDevice(err error) bool { return errors.Is(err, syscall.EXDEV) }
+
+// IsNotEmpty tells whether err says that a folder holds something.
+func IsNotEmpty(err error) bool { return errors.Is(err, syscall.ENOTEMPTY) }
+
+// IsLinkless tells whether err, of a Link within a folder, says that the file system
+// has no hard links: link(2) answers EPERM there.
+func IsLinkless(err error) bool { return errors.Is(err, syscall.EPERM) || IsUnsupported(err) }
+
 // Privileged tells whether this process may write into folders whatever their modes say.
 func Privileged() bool { return os.Geteuid() == 0 }
 
