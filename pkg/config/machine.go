@@ -1,6 +1,7 @@
 package config
 
 import (
+	"path/filepath"
 	"strings"
 
 	"github.com/relkit/relkit/pkg/failure"
@@ -14,6 +15,14 @@ type Machine struct {
 	Compatible []string  `toml:"compatible"`
 	Retention  Retention `toml:"retention"`
 	Audit      Audit     `toml:"audit"`
+	Mounts     Mounts    `toml:"mounts"`
+}
+
+// Mounts is how the machine's file systems may be treated.
+type Mounts struct {
+	// Remount are mount points that are mounted read-only and may be made writable
+	// for as long as a patch is applied or taken back.
+	Remount []string `toml:"remount"`
 }
 
 // Retention is how many rollback copies stay after a successful apply.
@@ -61,6 +70,11 @@ func DecodeMachine(name string, data []byte) (Machine, error) {
 }
 
 func (m *Machine) check(name string) error {
+	for i, path := range m.Mounts.Remount {
+		if !strings.HasPrefix(path, "/") || filepath.Clean(path) != path {
+			return failure.Errorf(failure.Usage, "%s: mounts.remount[%d]: got %q, want a clean path from the root on", name, i, path)
+		}
+	}
 	switch {
 	case m.Retention.Count() < 0:
 		return failure.Errorf(failure.Usage, "%s: retention.keep: got %d, want 0 or more", name, m.Retention.Count())

@@ -307,6 +307,9 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	if err != nil {
 		return nil, err
 	}
+	if err := a.allowMounts(); err != nil {
+		return nil, err
+	}
 	survey, err := a.look(ctx, h, hooks, entries)
 	if err != nil {
 		return nil, err

@@ -132,7 +132,7 @@ func openMachine(o Options) (m *machine, err error) {
 	meter := &fsys.Meter{KillAt: o.KillAt}
 	m.target = transaction.Target{
 		Root: fsys.Watch(m.root, meter), State: state.New(fsys.Watch(stateFS, meter)), Now: o.Now, Log: o.Log,
-		Unprivileged: !fsys.Privileged(),
+		Unprivileged: !fsys.Privileged(), Path: o.Root,
 	}
 	m.target.Hooks = undoHooks{m}
 	return m, nil

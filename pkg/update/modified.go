@@ -36,7 +36,7 @@ func (a *applier) look(ctx context.Context, h *patch.Header, hooks map[string][]
 		deleted[path] = true
 	}
 	return transaction.Look(ctx, a.target.Root, entries, transaction.Options{
-		Jobs: a.opt.Jobs, Protected: a.protected, Scripts: len(hooks) > 0, Full: h.Full,
+		Jobs: a.opt.Jobs, Protected: a.protected, Scripts: len(hooks) > 0, Full: h.Full, Remount: a.target.Remount, Root: a.opt.Root,
 		ConfigFiles: h.ConfigFiles, OnModified: a.o.OnModified, Deleted: deleted,
 	})
 }

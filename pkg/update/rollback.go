@@ -133,6 +133,9 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 	if o.DryRun && before > 0 {
 		return r, nil // what it would meet is known only once the ones before it are taken back
 	}
+	if err := m.allowMounts(); err != nil {
+		return nil, err
+	}
 	run := &runner{root: m.opt.Root, target: m.target, timeout: o.HookTimeout, output: o.Output}
 	run.environment(begin.PatchID, begin.To.Product, r.From, r.To)
 	if m.takesBoot(t, o) {
