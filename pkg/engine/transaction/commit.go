@@ -52,29 +52,9 @@ func (x *Tx) commit() error {
 	if err := g.keepOlds(); err != nil {
 		return err
 	}
-	kept := slices.Clone(x.stays)
-	for i := range x.plan.Steps {
-		step := &x.plan.Steps[i]
-		if step.Do == journal.Meta {
-			continue
-		}
-		if err := g.before(step); err != nil {
-			return err
-		}
-		if err := x.rename(i); err != nil {
-			if errors.Is(err, errStays) && step.Do == journal.Take {
-				kept = append(kept, manifest.Escape(step.Path()))
-				continue
-			}
-			return fmt.Errorf("committing %q: %w", step.Path(), err)
-		}
-		stays, err := g.after(i)
-		if err != nil {
-			return err
-		}
-		if stays {
-			kept = append(kept, manifest.Escape(step.Path()))
-		}
+	kept, err := g.renameAll()
+	if err != nil {
+		return err
 	}
 	if err := x.setMetas(true); err != nil {
 		return err
@@ -84,6 +64,54 @@ func (x *Tx) commit() error {
 		return err
 	}
 	return x.State.Append(x.Journal, journal.Record{Event: journal.Committed, Time: x.Now(), Kept: kept})
+}
+
+// renameAll makes all steps visible, and returns the folders that stay.
+func (g *guard) renameAll() (kept []string, err error) {
+	x := g.x
+	kept = slices.Clone(x.stays)
+	release, err := x.holdSlots()
+	if err != nil {
+		return kept, err
+	}
+	defer release()
+	for i := range x.plan.Steps {
+		step := &x.plan.Steps[i]
+		if step.Do == journal.Meta {
+			continue
+		}
+		stays, err := g.step(i)
+		if err != nil {
+			return kept, err
+		}
+		if stays {
+			kept = append(kept, manifest.Escape(step.Path()))
+		}
+	}
+	return kept, nil
+}
+
+// step makes step i visible. Its folder is the same one from the look to the rename.
+func (g *guard) step(i int) (stays bool, err error) {
+	step := &g.x.plan.Steps[i]
+	release, err := fsys.Hold(g.x.Root, manifest.Parent(step.Path()))
+	if fsys.IsUnreachable(err) {
+		err = changedError(step.Path())
+	}
+	if err != nil {
+		return false, err
+	}
+	defer release()
+	if err := g.before(step); err != nil {
+		return false, err
+	}
+	if err := g.x.rename(i); err != nil {
+		if errors.Is(err, errStays) && step.Do == journal.Take {
+			return true, nil
+		}
+		return false, fmt.Errorf("committing %q: %w", step.Path(), err)
+	}
+	return g.after(i)
 }
 
 // guard holds, just before each rename, that the path still is what was verified.

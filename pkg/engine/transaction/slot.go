@@ -51,6 +51,25 @@ func (x *Tx) slot(i int) string {
 	return x.slotFolder(x.plan.Steps[i].Top) + "/" + strconv.Itoa(i)
 }
 
+// holdSlots keeps the slot folders open: every step works in one.
+func (x *Tx) holdSlots() (release func(), err error) {
+	var all []func()
+	release = func() {
+		for _, r := range all {
+			r()
+		}
+	}
+	for i := range x.plan.Tops {
+		r, err := fsys.Hold(x.Root, x.slotFolder(i))
+		if err != nil {
+			release()
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return release, nil
+}
+
 // checkSlots holds that the slot folders are there: where the file system that
 // has them is not mounted, an absent slot would say nothing.
 func (x *Tx) checkSlots() error {

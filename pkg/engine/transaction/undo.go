@@ -69,6 +69,11 @@ func (x *Tx) renameBack() error {
 	if err := x.openFolders(); err != nil {
 		return err
 	}
+	release, err := x.holdSlots()
+	if err != nil {
+		return err
+	}
+	defer release()
 	for i := len(x.plan.Steps) - 1; i >= 0; i-- {
 		if x.plan.Steps[i].Do == journal.Meta || x.skip[i] {
 			continue

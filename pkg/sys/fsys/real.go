@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -31,9 +32,12 @@ const procFD = "/proc/self/fd/"
 // Each call opens the parent anew by openat2(2) and names the last component
 // in an *at call, so a folder that another process moves or replaces by a
 // symlink between two calls is seen as it then is. There is no cache of
-// folders: a hit could not be told from a folder that has since been moved out
-// of the root, and an openat2 takes a microsecond or two.
-type real struct{ root int }
+// folders but of those that the caller holds (Hold): a hit could not be told
+// from a folder that has since been moved out of the root.
+type real struct {
+	root int
+	held atomic.Pointer[held]
+}
 
 // Open is the file tree at the folder dir; dir itself may lead through symlinks.
 //
@@ -135,6 +139,9 @@ func (r *real) place(name string) (place, error) {
 	parent, base := manifest.Parent(name), name[strings.LastIndexByte(name, '/')+1:]
 	if parent == "." {
 		return place{dir: r.root, base: base}, nil
+	}
+	if fd := r.held.Load().find(parent); fd >= 0 {
+		return place{dir: fd, base: base}, nil
 	}
 	dir, err := r.openPath(parent, unix.O_PATH|unix.O_DIRECTORY)
 	return place{dir: dir, base: base, own: true}, err
