@@ -10,7 +10,6 @@ import (
 
 	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/failure"
-	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 )
@@ -24,6 +23,7 @@ func auditCommand(e *env) *cli.Command {
 			stateFlag("/var/lib/relkit"),
 			&cli.BoolFlag{Name: "verify", Usage: "check the chain of the log and print its head"},
 			&cli.StringFlag{Name: "head", Usage: "with --verify: the log must hold the line with the digest `HASH`, as a head noted earlier"},
+			&cli.StringFlag{Name: "pubkey", Usage: "with --verify: the head must be signed by the key of `FILE`, a public key"},
 			&cli.StringFlag{Name: "since", Usage: "print what is not older than `TIME` (RFC 3339, YYYY-MM-DD or a span such as 7d)"},
 		},
 		Action: func(c *cli.Context) error {
@@ -37,31 +37,41 @@ func auditCommand(e *env) *cli.Command {
 			if err != nil {
 				return err
 			}
+			if c.IsSet("pubkey") && !c.Bool("verify") {
+				return failure.Errorf(failure.Usage, "--pubkey goes with --verify")
+			}
 			dir, err := fsys.Open(c.String("state"))
 			if err != nil {
 				return failure.As(failure.Usage, err)
 			}
 			defer dir.Close()
-			s := state.New(dir)
-			lines, head, err := s.Verify()
-			if errors.Is(err, fs.ErrPermission) {
-				return err
-			}
-			if err != nil {
-				return failure.As(failure.Untrusted, err)
-			}
-			if len(lines) == 0 {
-				// A log is begun with the first transaction and never removed.
-				if all, err := s.Transactions(); err != nil || len(all) > 0 {
-					return errors.Join(err, failure.Errorf(failure.Untrusted, "audit.jsonl is gone: there are journals of %d transactions", len(all)))
-				}
-			}
 			if c.Bool("verify") {
-				return e.printHead(c, s, head)
+				return e.verifyAudit(c, state.New(dir))
 			}
-			return e.printAudit(lines, since)
+			return e.printAudit(state.New(dir), since)
 		},
 	}
+}
+
+// auditFailure makes of what is wrong with the log that it is not to be trusted.
+func auditFailure(err error) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return failure.As(failure.Untrusted, err)
+}
+
+// auditGone tells of a log that holds nothing although there are journals: it is
+// begun with the first transaction and never removed.
+func auditGone(s *state.State, c state.Chain) error {
+	if c.Head.Count > 0 {
+		return nil
+	}
+	all, err := s.Transactions()
+	if err != nil || len(all) > 0 {
+		return errors.Join(err, failure.Errorf(failure.Untrusted, "audit.jsonl is gone: there are journals of %d transactions", len(all)))
+	}
+	return nil
 }
 
 // sinceValue is the value of --since, the zero time where it is not given.
@@ -82,42 +92,27 @@ func (e *env) sinceValue(c *cli.Context) (time.Time, error) {
 	return e.Now().Add(-d), nil
 }
 
-// headResult is relkit.audit-head/v1.
-type headResult struct {
-	Schema string `json:"schema"`
-	journal.Head
-}
-
-func (e *env) printHead(c *cli.Context, s *state.State, head journal.Head) error {
-	if c.IsSet("head") {
-		want, err := digest.Parse(c.String("head"))
-		if err != nil {
-			return failure.Errorf(failure.Usage, "reading --head: %w", err)
-		}
-		found, err := s.AuditHolds(want)
-		if err != nil {
-			return err
-		}
-		if !found {
-			return failure.Errorf(failure.Untrusted, "the audit log has no line %s: it was cut or written anew", want)
-		}
-	}
-	return e.print(headResult{"relkit.audit-head/v1", head}, fmt.Sprintf("%d %s", head.Count, head.Digest))
-}
-
-func (e *env) printAudit(lines []journal.AuditLine, since time.Time) error {
+func (e *env) printAudit(s *state.State, since time.Time) error {
 	var rows [][]string
-	for _, l := range lines {
-		if l.Time.Before(since) {
-			continue
+	chain, err := s.Audit(func(*journal.AuditLine) error { return nil })
+	if err != nil {
+		return auditFailure(err)
+	}
+	if err := auditGone(s, chain); err != nil {
+		return err
+	}
+	_, err = s.Audit(func(l *journal.AuditLine) error {
+		switch {
+		case l.Time.Before(since):
+			return nil
+		case e.JSON:
+			return e.printJSONLine(l)
 		}
-		if e.JSON {
-			if err := e.printJSONLine(&l); err != nil {
-				return err
-			}
-			continue
-		}
-		rows = append(rows, []string{l.Time.UTC().Format(time.RFC3339), dash(l.Transaction), string(l.Event), dash(l.PatchID), auditDetail(&l)})
+		rows = append(rows, []string{l.Time.UTC().Format(time.RFC3339), dash(l.Transaction), string(l.Event), dash(l.PatchID), auditDetail(l)})
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	for _, line := range columns(rows) {
 		if err := e.line(line); err != nil {
@@ -150,6 +145,9 @@ func auditDetail(l *journal.AuditLine) string {
 	}
 	for _, path := range l.Kept {
 		add("kept %s", path)
+	}
+	if l.KeptFrom > 1 {
+		add("lines from %d on are kept", l.KeptFrom)
 	}
 	if l.TornTail > 0 {
 		add("%d bytes of a half-written line before this one were set aside", l.TornTail)

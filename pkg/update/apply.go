@@ -105,6 +105,9 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
+	if m.confErr != nil {
+		return nil, m.confErr
+	}
 	if err := m.recoverFirst(); err != nil {
 		return nil, err
 	}

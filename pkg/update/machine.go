@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/failure"
@@ -46,6 +47,8 @@ type Options struct {
 	// KillAt has the process kill itself (SIGKILL) before that change to the
 	// machine; 0 for never. It is how the crash tests reach a real process.
 	KillAt int
+	// Syslog is the socket of the system's log, "" for the usual one.
+	Syslog string
 
 	// reading says that nothing is changed or decided: no lock is taken.
 	reading bool
@@ -96,6 +99,10 @@ type machine struct {
 	// protected are the paths that no patch may touch.
 	protected []string
 	open      []fsys.FS
+	// conf is the machine.toml of the tree, the zero Machine where confErr says
+	// why it cannot be read.
+	conf    config.Machine
+	confErr error
 }
 
 // openMachine opens and locks a machine. Nothing is made in it, except the
@@ -135,6 +142,10 @@ func openMachine(o Options) (m *machine, err error) {
 		Unprivileged: !fsys.Privileged(), Path: o.Root,
 	}
 	m.target.Hooks = undoHooks{m}
+	if m.conf, _, m.confErr = readMachine(m.root); m.confErr != nil {
+		m.conf = config.Machine{}
+	}
+	m.prepareAudit()
 	return m, nil
 }
 
@@ -219,8 +230,9 @@ func (m *machine) makeState(path string) (fsys.FS, error) {
 	return fsys.Open(path)
 }
 
-// Close gives the machine back.
+// Close publishes what the audit log has gained, and gives the machine back.
 func (m *machine) Close() error {
+	m.publishAudit()
 	var errs []error
 	for _, l := range m.locks {
 		errs = append(errs, l.Release())
@@ -241,7 +253,11 @@ type Recovered struct {
 
 // recover finishes or undoes what an interrupted run left.
 func (m *machine) recover() ([]Recovered, error) {
+	if m.confErr != nil {
+		m.opt.Log.Warn("going on without what machine.toml says", "err", m.confErr)
+	}
 	done, err := transaction.Recover(m.target)
+	err = m.refuse(err, journal.AuditLine{})
 	var out []Recovered
 	for _, r := range done {
 		out = append(out, Recovered{Transaction: r.ID, Found: r.Found, Now: r.Now})
@@ -280,20 +296,4 @@ func Recover(_ context.Context, o Options) (done []Recovered, err error) {
 	}
 	defer o.hold()()
 	return m.recover()
-}
-
-// refuse writes a refusal into the audit log, when there is one to write to.
-func (m *machine) refuse(err error, l journal.AuditLine) error {
-	if err == nil {
-		return nil
-	}
-	kind := failure.Of(err)
-	if m.opt.DryRun || kind != failure.Refused && kind != failure.Untrusted {
-		return err
-	}
-	l.Event, l.Time, l.Reason = journal.Refused, m.opt.Now(), err.Error()
-	if noted := m.target.State.Note(l); noted != nil {
-		m.opt.Log.Warn("the refusal could not be written to the audit log", "err", noted)
-	}
-	return err
 }

@@ -24,6 +24,7 @@ const (
 	NamespaceSignoff = "relkit-signoff" // "this patch is good", by a role
 	NamespaceChannel = "relkit-channel" // what a channel offers
 	NamespaceTrust   = "relkit-trust"   // who may sign as what
+	NamespaceAudit   = "relkit-audit"   // how far an audit log goes, by its machine
 )
 
 // MaxSize bounds an armored signature in bytes: a 16384-bit RSA key's is under 8 KiB.
