@@ -202,7 +202,8 @@ func thisMachine(c *cli.Context) (m channel.Machine, err error) {
 	if m.Labels, err = labelsValue(c, "label"); err != nil {
 		return m, err
 	}
-	if m.Models = commaList(c.StringSlice("model")); len(m.Models) > 0 {
+	m.Models = commaList(c.StringSlice("model"))
+	if len(m.Models) > 0 && m.Labels != nil {
 		return m, nil
 	}
 	b, err = os.ReadFile(machineFile)
@@ -213,7 +214,12 @@ func thisMachine(c *cli.Context) (m channel.Machine, err error) {
 	if err == nil {
 		file, err = config.DecodeMachine(machineFile, b)
 	}
-	m.Models = file.Compatible
+	if len(m.Models) == 0 {
+		m.Models = file.Compatible
+	}
+	if m.Labels == nil {
+		m.Labels = file.Labels
+	}
 	return m, err
 }
 

@@ -201,6 +201,9 @@ func (e *env) printResult(r *update.Result) error {
 	for _, path := range r.Kept {
 		e.Log.Warn("a folder stays, since it holds something the patch does not know", "path", path)
 	}
+	for _, id := range r.Supersedes {
+		e.Log.Info(fmt.Sprintf("patch %s takes the place of %s", r.Patch, id))
+	}
 	for _, d := range r.Deviations {
 		e.Log.Warn(d.Path + ": " + d.Why())
 	}

@@ -3,9 +3,11 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/delta"
 	"github.com/relkit/relkit/pkg/patchmake"
@@ -28,6 +30,11 @@ func patchMakeCommand(e *env) *cli.Command {
 			&cli.StringSliceFlag{Name: "conflicts", Usage: "do not apply it where `EXPR` holds"},
 			&cli.StringSliceFlag{Name: "supersedes", Usage: "it takes the place of the patch `ID`"},
 			&cli.StringSliceFlag{Name: "model", Usage: "only for models that match `GLOB`"},
+			&cli.StringSliceFlag{Name: "label", Usage: "only for machines labelled `NAME=VALUE,…`"},
+			&cli.StringSliceFlag{Name: "provides", Usage: "others may require it as `NAME` too, or as \"NAME (= VERSION)\""},
+			&cli.StringFlag{Name: "floor", Usage: "from it on nothing older than `VERSION` may be installed"},
+			&cli.StringSliceFlag{Name: "requires-command", Usage: "only where there is a program `NAME`"},
+			&cli.StringSliceFlag{Name: "requires-space", Usage: "only where so much is free afterwards: `PATH=SIZE`"},
 			&cli.StringFlag{Name: "reboot", Usage: "a reboot is `none|required` (default: none)"},
 			&cli.StringSliceFlag{Name: "restart", Usage: "restart the service `UNIT`"},
 			&cli.StringFlag{Name: "pre", Usage: "run `SCRIPT` before"},
@@ -130,12 +137,42 @@ func (e *env) patchMeta(c *cli.Context, o *patchmake.Options) error {
 			return err
 		}
 	}
+	labels, err := labelsValue(c, "label")
+	if err != nil {
+		return err
+	}
+	space, err := spaceValue(c, "requires-space")
+	if err != nil {
+		return err
+	}
 	o.Meta = patchmake.Meta{
 		ID: c.String("id"), Product: c.String("product"), FromVersion: c.String("from-version"), ToVersion: c.String("to-version"),
 		Model: c.StringSlice("model"), Supersedes: c.StringSlice("supersedes"), Requires: c.StringSlice("requires"), Conflicts: c.StringSlice("conflicts"),
 		Reboot: c.String("reboot"), Restart: c.StringSlice("restart"), ConfigFiles: c.StringSlice("config-files"), Expires: c.String("expires"),
+		Labels: labels, Provides: c.StringSlice("provides"), Floor: c.String("floor"),
+		RequiresCommands: commaList(c.StringSlice("requires-command")), RequiresSpace: space,
 		Hooks: patchmake.Hooks{Pre: c.String("pre"), Post: c.String("post"), Check: c.String("check"),
 			PreRollback: c.String("pre-rollback"), PostRollback: c.String("post-rollback")},
 	}.Over(base)
 	return nil
+}
+
+// spaceValue reads a flag that is documented as PATH=SIZE; nil where it is not given.
+func spaceValue(c *cli.Context, flag string) (map[string]config.Size, error) {
+	var all map[string]config.Size
+	for _, s := range c.StringSlice(flag) {
+		i := strings.LastIndexByte(s, '=')
+		if i < 1 {
+			return nil, failure.Errorf(failure.Usage, "reading --%s: got %q, want PATH=SIZE", flag, s)
+		}
+		n, err := config.ParseSize(s[i+1:])
+		if err != nil {
+			return nil, failure.Errorf(failure.Usage, "reading --%s: %w", flag, err)
+		}
+		if all == nil {
+			all = map[string]config.Size{}
+		}
+		all[s[:i]] = config.Size(n)
+	}
+	return all, nil
 }

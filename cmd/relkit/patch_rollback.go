@@ -22,6 +22,7 @@ func patchRollbackCommand(e *env) *cli.Command {
 			&cli.IntFlag{Name: "last", Usage: "take back the last `N` patches (default: 1)"},
 			&cli.StringFlag{Name: "to", Usage: "go back to `VERSION`"},
 			onModifiedFlag("what to do about files changed since"),
+			&cli.BoolFlag{Name: "below-floor", Usage: "go back below the security floor"},
 			&cli.StringFlag{Name: "check-timeout", Usage: "give up when a hook runs longer than `SPAN`", Value: "60s"},
 			&cli.BoolFlag{Name: "at-boot", Usage: "take the patch back at the next boot, whatever it was"},
 			&cli.BoolFlag{Name: "list", Usage: "list what was applied and what can be taken back"},
@@ -74,7 +75,7 @@ func exclusive(c *cli.Context, names ...string) error {
 func (e *env) rollback(c *cli.Context, o update.Options) (err error) {
 	r := update.RollbackOptions{
 		Options: o, Last: c.Int("last"), To: c.String("to"), Output: e.hookWriter(),
-		AtBoot: c.Bool("at-boot"),
+		AtBoot: c.Bool("at-boot"), BelowFloor: c.Bool("below-floor"),
 	}
 	if r.OnModified, err = onModified(c); err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/version"
 )
 
 // Machine is machine.toml, relkit-machine.toml(5): what machine this is, and
@@ -12,10 +13,15 @@ import (
 // key is unknown to all or to none.
 type Machine struct {
 	// Compatible are the models that this machine is, the most specific first.
-	Compatible []string  `toml:"compatible"`
-	Retention  Retention `toml:"retention"`
-	Audit      Audit     `toml:"audit"`
-	Mounts     Mounts    `toml:"mounts"`
+	Compatible []string `toml:"compatible"`
+	// Labels are what patches and channels may ask for: {ring = "beta"}.
+	Labels map[string]string `toml:"labels"`
+	// Provides are names, or "name (= version)", that patches may require as they
+	// require other patches: a boot loader, a board's revision.
+	Provides  []string  `toml:"provides"`
+	Retention Retention `toml:"retention"`
+	Audit     Audit     `toml:"audit"`
+	Mounts    Mounts    `toml:"mounts"`
 }
 
 // Mounts is how the machine's file systems may be treated.
@@ -74,6 +80,9 @@ func (m *Machine) check(name string) error {
 		if !strings.HasPrefix(path, "/") || filepath.Clean(path) != path {
 			return failure.Errorf(failure.Usage, "%s: mounts.remount[%d]: got %q, want a clean path from the root on", name, i, path)
 		}
+	}
+	if _, err := version.ParseProvides(strings.Join(m.Provides, ", ")); err != nil {
+		return failure.Errorf(failure.Usage, "%s: provides: %w", name, err)
 	}
 	switch {
 	case m.Retention.Count() < 0:

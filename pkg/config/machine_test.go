@@ -12,6 +12,8 @@ import (
 func TestDecodeMachine(t *testing.T) {
 	m, err := DecodeMachine("machine.toml", []byte(`
 compatible = ["x2-pro", "x2"]
+labels = { ring = "beta" }
+provides = ["bootloader (= 2.06)", "tpm"]
 [retention]
 keep = 0
 keep_size = "2GiB"
@@ -25,13 +27,15 @@ syslog = true
 		t.Fatal(err)
 	}
 	if m.Retention.Count() != 0 || m.Retention.KeepSize != 2<<30 || m.Audit.MaxSize != 1<<20 || m.Audit.KeepFiles != 4 || !m.Audit.Syslog ||
-		m.Audit.HostKey != "/etc/ssh/ssh_host_ed25519_key" || len(m.Compatible) != 2 {
+		m.Audit.HostKey != "/etc/ssh/ssh_host_ed25519_key" || len(m.Compatible) != 2 || m.Labels["ring"] != "beta" || len(m.Provides) != 2 {
 		t.Errorf("got %+v", m)
 	}
 	if m, err := DecodeMachine("machine.toml", nil); err != nil || m.Retention.Count() != DefaultKeep {
 		t.Errorf("an empty file: %+v, %v", m, err)
 	}
 	for text, want := range map[string]string{
+		"provides = [\"a (>= 1)\"]":     `provides: expression "a (>= 1)"`,
+		"labels = { ring = 1 }":         "labels",
 		"[retention]\nkeep = -1":        "retention.keep: got -1",
 		"[retention]\nkeep = \"all\"":   "retention.keep",
 		"[retention]\nkeep_size = 12.5": "retention.keep_size",

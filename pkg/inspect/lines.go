@@ -3,6 +3,8 @@ package inspect
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -74,6 +76,7 @@ func patchRows(h *patch.Header) [][]string {
 		}
 	}
 	add("model", strings.Join(h.Model, " "))
+	add("labels", pairs(h.Labels))
 	if h.From != nil {
 		add("from", sideText(*h.From))
 	} else {
@@ -83,10 +86,18 @@ func patchRows(h *patch.Header) [][]string {
 	add("requires", h.Requires)
 	add("conflicts", h.Conflicts)
 	add("supersedes", strings.Join(h.Supersedes, " "))
+	add("provides", h.Provides)
+	add("floor", h.Floor)
+	add("commands", strings.Join(h.RequiresCommands, " "))
+	for _, s := range h.RequiresSpace {
+		add("free after", fmt.Sprintf("%d bytes in %s", s.Bytes, s.Path))
+	}
 	add("reboot", h.Reboot)
 	add("restart", strings.Join(h.Restart, " "))
 	add("hooks", strings.Join(h.Hooks.Names(), " "))
 	add("config files", strings.Join(h.ConfigFiles, " "))
+	add("managed", strings.Join(h.Managed, " "))
+	add("never", strings.Join(h.Never, " "))
 	add("created", h.Created.Format(time.RFC3339))
 	if !h.Expires.IsZero() {
 		add("expires", h.Expires.Format(time.RFC3339))
@@ -102,6 +113,15 @@ func patchRows(h *patch.Header) [][]string {
 	}
 	add("payload", fmt.Sprintf("%d bytes in %d segments%s", s.PayloadBytes, len(h.Segments), counted(methods)))
 	return rows
+}
+
+// pairs writes "a=1 b=2".
+func pairs(labels map[string]string) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		parts = append(parts, name+"="+labels[name])
+	}
+	return strings.Join(parts, " ")
 }
 
 // counted writes " (1 delta, 2 zstd)".

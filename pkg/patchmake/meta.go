@@ -2,6 +2,7 @@ package patchmake
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -27,6 +28,15 @@ type Meta struct {
 	Reboot      string   `toml:"reboot"`
 	Restart     []string `toml:"restart"`
 	ConfigFiles []string `toml:"config_files"`
+	// Labels must be on the machine.
+	Labels map[string]string `toml:"labels"`
+	// Provides are names, or "name (= version)", that others may require.
+	Provides []string `toml:"provides"`
+	// Floor is the oldest version that may be installed from this patch on.
+	Floor            string   `toml:"floor"`
+	RequiresCommands []string `toml:"requires_commands"`
+	// RequiresSpace is what must be free afterwards, by path.
+	RequiresSpace map[string]config.Size `toml:"requires_space"`
 	// Expires is a span ("90d") after the patch is made, or a time (RFC 3339).
 	Expires string `toml:"expires"`
 	Hooks   Hooks  `toml:"hooks"`
@@ -66,7 +76,7 @@ func ReadMeta(name string) (Meta, error) {
 func (m Meta) Over(base Meta) Meta {
 	for _, f := range []struct{ dst, src *string }{
 		{&base.ID, &m.ID}, {&base.Product, &m.Product}, {&base.FromVersion, &m.FromVersion}, {&base.ToVersion, &m.ToVersion},
-		{&base.Reboot, &m.Reboot}, {&base.Expires, &m.Expires}, {&base.Hooks.Pre, &m.Hooks.Pre}, {&base.Hooks.Post, &m.Hooks.Post},
+		{&base.Reboot, &m.Reboot}, {&base.Expires, &m.Expires}, {&base.Floor, &m.Floor}, {&base.Hooks.Pre, &m.Hooks.Pre}, {&base.Hooks.Post, &m.Hooks.Post},
 		{&base.Hooks.Check, &m.Hooks.Check}, {&base.Hooks.PreRollback, &m.Hooks.PreRollback}, {&base.Hooks.PostRollback, &m.Hooks.PostRollback},
 	} {
 		if *f.src != "" {
@@ -75,11 +85,27 @@ func (m Meta) Over(base Meta) Meta {
 	}
 	for _, f := range []struct{ dst, src *[]string }{
 		{&base.Model, &m.Model}, {&base.Supersedes, &m.Supersedes}, {&base.Requires, &m.Requires}, {&base.Conflicts, &m.Conflicts},
-		{&base.Restart, &m.Restart}, {&base.ConfigFiles, &m.ConfigFiles},
+		{&base.Restart, &m.Restart}, {&base.ConfigFiles, &m.ConfigFiles}, {&base.Provides, &m.Provides},
+		{&base.RequiresCommands, &m.RequiresCommands},
 	} {
 		*f.dst = append(append([]string(nil), *f.dst...), *f.src...)
 	}
+	base.Labels = together(base.Labels, m.Labels)
+	base.RequiresSpace = together(base.RequiresSpace, m.RequiresSpace)
 	return base
+}
+
+// together is both maps in one, over having the last word.
+func together[V any](base, over map[string]V) map[string]V {
+	if len(base)+len(over) == 0 {
+		return nil
+	}
+	all := maps.Clone(base)
+	if all == nil {
+		all = map[string]V{}
+	}
+	maps.Copy(all, over)
+	return all
 }
 
 // fallbackProduct names what nobody gave a name.
@@ -92,22 +118,38 @@ func (m Meta) header(from *patch.Side, to patch.Side, created time.Time) (patch.
 		ID: m.ID, Product: m.Product, Model: m.Model, Full: from == nil, From: from, To: to,
 		Supersedes: m.Supersedes, Requires: strings.Join(m.Requires, ", "), Conflicts: strings.Join(m.Conflicts, ", "),
 		Reboot: m.Reboot, Restart: m.Restart, Created: created.UTC().Truncate(time.Second),
+		Labels: m.Labels, Provides: strings.Join(m.Provides, ", "), Floor: m.Floor, RequiresCommands: m.RequiresCommands,
 	}
+	for path, bytes := range m.RequiresSpace {
+		path = strings.Trim(path, "/")
+		if path == "" {
+			path = "."
+		}
+		h.RequiresSpace = append(h.RequiresSpace, patch.Space{Path: path, Bytes: int64(bytes)})
+	}
+	h.RequiresSpace = patch.SortSpace(h.RequiresSpace)
 	if h.Product == "" {
 		h.Product = fallbackProduct
 	}
 	if h.Reboot == "" {
 		h.Reboot = patch.RebootNone
 	}
-	for _, g := range m.ConfigFiles {
-		h.ConfigFiles = append(h.ConfigFiles, strings.TrimPrefix(strings.TrimPrefix(g, "./"), "/"))
-	}
+	h.ConfigFiles = fromTop(m.ConfigFiles)
 	if h.ID == "" {
 		h.ID = defaultID(&h)
 	}
 	var err error
 	h.Expires, err = expiry(m.Expires, h.Created)
 	return h, err
+}
+
+// fromTop are globs as a header has them, without what may stand in front.
+func fromTop(globs []string) []string {
+	var all []string
+	for _, g := range globs {
+		all = append(all, strings.TrimPrefix(strings.TrimPrefix(g, "./"), "/"))
+	}
+	return all
 }
 
 // defaultID is PRODUCT-FROM-TO, with what no id can hold replaced. A side

@@ -213,6 +213,9 @@ func (m *maker) header() (patch.Header, map[string][]byte, error) {
 	if err != nil {
 		return h, nil, err
 	}
+	if h.Full && len(m.Options.Product.Managed) > 0 {
+		h.Managed, h.Never = fromTop(m.Options.Product.Managed), fromTop(m.Options.Product.Never)
+	}
 	for _, s := range []*side{m.old, m.new} {
 		if s != nil && s.build != nil {
 			h.Builds = append(h.Builds, *s.build)

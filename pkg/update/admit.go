@@ -15,26 +15,28 @@ import (
 // MachineFile says what machine this is, in the tree.
 const MachineFile = "etc/relkit/machine.toml"
 
-// admit decides by the header alone whether the patch is for this machine as it is.
-func (a *applier) admit(h *patch.Header, installed journal.Version) error {
+// admit decides by the header alone whether the patch is for this machine as it
+// is, or as w says that it will be.
+func (a *applier) admit(h *patch.Header, w *world) error {
 	if h.Expired(a.opt.Now()) {
 		return failure.Errorf(failure.Refused, "patch %s expired at %s", h.ID, h.Expires.Format("2006-01-02 15:04:05Z07:00"))
 	}
-	if err := a.admitVersion(h, installed); err != nil {
+	if by, ok := w.by[h.ID]; ok {
+		return failure.Errorf(failure.Refused, "patch %s was superseded by %s, which is applied", h.ID, by)
+	}
+	if err := a.admitVersion(h, w); err != nil {
 		return err
 	}
 	if err := a.admitModel(h); err != nil {
 		return err
 	}
+	if err := a.admitNeeds(h); err != nil {
+		return err
+	}
 	if err := a.admitHooks(h); err != nil {
 		return err
 	}
-	if installed == (journal.Version{}) && h.From != nil {
-		// Nobody wrote down what is installed; if it is not the patch's base, the
-		// files' digests will say so.
-		installed = journal.Version{Product: h.Product, Version: h.From.Version}
-	}
-	return a.admitDependencies(h, installed)
+	return w.admitDependencies(h)
 }
 
 // bootGlobs are what a machine boots and loads programs with. Exchanged under a
@@ -86,7 +88,11 @@ func (a *applier) bootReady(why string) error {
 
 // admitVersion holds product and version against what is installed, where that
 // is known; where it is not, the digests of the files decide.
-func (a *applier) admitVersion(h *patch.Header, installed journal.Version) error {
+func (a *applier) admitVersion(h *patch.Header, w *world) error {
+	if err := a.admitFloor(h, w); err != nil {
+		return err
+	}
+	installed := w.installed
 	if installed == (journal.Version{}) {
 		return nil
 	}
@@ -137,41 +143,4 @@ func (a *applier) admitModel(h *patch.Header) error {
 		}
 	}
 	return failure.Errorf(failure.Refused, "patch %s is for model %q, this machine is %q", h.ID, h.Model, c.Compatible)
-}
-
-// admitDependencies evaluates requires and conflicts over the product and the
-// patches that are applied.
-func (a *applier) admitDependencies(h *patch.Header, installed journal.Version) error {
-	have := map[string]string{}
-	if installed.Product != "" {
-		have[installed.Product] = installed.Version
-	}
-	for _, id := range a.assumed {
-		have[id] = ""
-	}
-	all, err := a.target.State.Transactions()
-	if err != nil {
-		return err
-	}
-	for _, t := range all {
-		if t.Active() {
-			have[t.Find(journal.Begin).PatchID] = ""
-		}
-	}
-	lookup := func(name string) (string, bool) { v, ok := have[name]; return v, ok }
-	requires, err := version.ParseExpr(h.Requires)
-	if err != nil {
-		return fmt.Errorf("reading requires of patch %s: %w", h.ID, err)
-	}
-	if unmet := requires.Unmet(lookup); len(unmet) > 0 {
-		return failure.Errorf(failure.Refused, "patch %s requires %s", h.ID, version.Expr(unmet))
-	}
-	conflicts, err := version.ParseExpr(h.Conflicts)
-	if err != nil {
-		return fmt.Errorf("reading conflicts of patch %s: %w", h.ID, err)
-	}
-	if held := conflicts.Held(lookup); len(held) > 0 {
-		return failure.Errorf(failure.Refused, "patch %s conflicts with %s", h.ID, version.Expr(held))
-	}
-	return nil
 }

@@ -68,7 +68,10 @@ func TestAdmit(t *testing.T) {
 		{"model", base(func(h *patch.Header) { h.Model = []string{"x2-*"} }), fw41, "machine.toml does not say"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			err := newApplier(t).admit(c.h, c.installed)
+			a := newApplier(t)
+			w := worldOf(t, a)
+			w.installed = c.installed
+			err := a.admit(c.h, w)
 			switch {
 			case c.want == "" && err != nil:
 				t.Fatal(err)
@@ -102,15 +105,128 @@ func TestAdmitModel(t *testing.T) {
 	}
 }
 
-// A patch may require one that is to be applied before it in the same run.
-func TestAdmitAssumed(t *testing.T) {
-	a := newApplier(t)
-	h := &patch.Header{ID: "p", Product: "fw", To: patch.Side{Version: "5"}, Requires: "hotfix-2"}
-	if err := a.admit(h, journal.Version{}); failure.Of(err) != failure.Refused {
-		t.Fatalf("got %v", err)
-	}
-	a.assumed = []string{"hotfix-2"}
-	if err := a.admit(h, journal.Version{}); err != nil {
+// worldOf is what the machine of a has.
+func worldOf(t *testing.T, a *applier) *world {
+	t.Helper()
+	w, err := a.world()
+	if err != nil {
 		t.Fatal(err)
+	}
+	return w
+}
+
+// A patch may require one that is to be applied before it in the same run, by
+// its id, by what it supersedes and by what it provides.
+func TestAdmitAfter(t *testing.T) {
+	a := newApplier(t)
+	w := worldOf(t, a)
+	for _, requires := range []string{"hotfix-2", "hotfix-0", "schema (>= 7)", "tls"} {
+		h := &patch.Header{ID: "p", Product: "fw", To: patch.Side{Version: "5"}, Requires: requires}
+		if err := a.admit(h, w); failure.Of(err) != failure.Refused {
+			t.Fatalf("%s: %v", requires, err)
+		}
+		later := w.clone()
+		err := later.apply(&patch.Header{ID: "hotfix-2", Product: "fw", To: patch.Side{Version: "4.1"}, Supersedes: []string{"hotfix-0"}, Provides: "schema (= 7.1), tls"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.admit(h, later); err != nil {
+			t.Fatalf("%s: %v", requires, err)
+		}
+		if err := a.admit(&patch.Header{ID: "hotfix-0", Product: "fw"}, later); err == nil || !strings.Contains(err.Error(), "superseded by hotfix-2, which is applied") {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What is applied counts as long as it stands, its rollback copies kept or not;
+// what it was has its say through the journals.
+func TestWorldOfJournals(t *testing.T) {
+	a := newApplier(t)
+	s := a.target.State
+	to := journal.Version{Product: "fw", Version: "4.2"}
+	record := func(r journal.Record, events ...journal.Event) {
+		t.Helper()
+		tx, err := s.Begin(r)
+		for _, e := range events {
+			if err == nil {
+				err = s.Append(tx, journal.Record{Event: e})
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := []journal.Event{journal.Staged, journal.Committing, journal.Committed, journal.Applied}
+	record(journal.Record{PatchID: "b", To: &to, Supersedes: []string{"a"}, Provides: "k (= 1)"}, append(done, journal.Freeing, journal.Freed)...)
+	record(journal.Record{PatchID: "c", To: &to, Floor: "4.2"}, append(done, journal.Rollback, journal.RolledBack, journal.Freed)...)
+	record(journal.Record{PatchID: "d", To: &to, Floor: "9", Provides: "no"}, journal.Aborted, journal.Freed)
+	for range 2 { // the second reads the list of what has ended
+		if err := s.Settle(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.target.State = state.New(s.FS())
+	w := worldOf(t, a)
+	for name, want := range map[string]bool{"hotfix-1": true, "a": true, "b": true, "k": true, "c": false, "d": false, "no": false} {
+		if _, there := w.lookup(name); there != want {
+			t.Errorf("%s: %v", name, there)
+		}
+	}
+	if w.names["k"] != "1" || w.by["a"] != "b" || w.floors["fw"] != "4.2" {
+		t.Errorf("%+v", w)
+	}
+	// What was taken back has left its floor; what never was applied has none.
+	for version, want := range map[string]bool{"4.1.9": false, "4.2": true, "4.3": true} {
+		h := &patch.Header{ID: "p", Product: "fw", To: patch.Side{Version: version}}
+		if err := a.admit(h, w); (err == nil) != want {
+			t.Errorf("to %s: %v", version, err)
+		}
+		a.o.AllowDowngrade = true
+		if err := a.admit(h, w); err != nil {
+			t.Error(err)
+		}
+		a.o.AllowDowngrade = false
+	}
+}
+
+func TestAdmitNeeds(t *testing.T) {
+	a := newApplier(t)
+	root := a.target.Root
+	for _, dir := range []string{"etc/relkit", "usr/sbin", "opt/tool/bin"} {
+		if err := fsys.MkdirAll(root, dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, mode := range map[string]uint32{"opt/tool/bin/tool": 0o755, "usr/sbin/text": 0o644} {
+		if err := fsys.WriteFile(root, name, []byte("x"), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := fsys.WriteFile(root, MachineFile, []byte("labels = { ring = \"beta\", site = \"b\" }\nprovides = [\"boot (= 2.06)\"]"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for name, to := range map[string]string{"sbin": "usr/sbin", "usr/sbin/tool": "/opt/../opt/tool/./bin/tool", "usr/sbin/loop": "loop", "usr/sbin/dangling": "/nowhere"} {
+		if err := root.Symlink(to, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		h    patch.Header
+		want string
+	}{
+		{patch.Header{Labels: map[string]string{"ring": "beta"}}, ""},
+		{patch.Header{Labels: map[string]string{"ring": "alpha"}}, "is for machines labelled ring=alpha, and /etc/relkit/machine.toml says ring=beta"},
+		{patch.Header{Labels: map[string]string{"zone": "1"}}, "says nothing of zone"},
+		{patch.Header{RequiresCommands: []string{"tool"}}, ""},
+		{patch.Header{RequiresCommands: []string{"tool", "text", "loop", "dangling", "none"}}, "requires text, loop, dangling, none, and"},
+		{patch.Header{Requires: "boot (>= 2)"}, ""},
+		{patch.Header{Requires: "boot (>= 3)"}, "requires boot (>= 3)"},
+	} {
+		c.h.ID, c.h.Product = "p", "fw"
+		err := a.admit(&c.h, worldOf(t, a))
+		if c.want == "" && err != nil || c.want != "" && (failure.Of(err) != failure.Refused || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%+v: %v, want %q", c.h, err, c.want)
+		}
 	}
 }

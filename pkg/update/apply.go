@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/engine/trust"
 	"github.com/relkit/relkit/pkg/failure"
@@ -42,6 +41,8 @@ type ApplyOptions struct {
 	// OnModified says what to do about files that were changed on the machine and
 	// are no config files; "" is abort.
 	OnModified transaction.OnModified
+	// Repair restores what differs from what is installed, out of its full patch.
+	Repair bool
 	// Check is a shell command that must succeed once the tree is new; it runs
 	// on this machine with RELKIT_ROOT naming the tree.
 	Check        string
@@ -81,6 +82,8 @@ type Result struct {
 	Kept []string `json:"kept,omitempty"`
 	// Deviations are what its owner had changed and stays so.
 	Deviations []journal.Deviation `json:"deviations,omitempty"`
+	// Supersedes are applied patches whose place this one takes.
+	Supersedes []string `json:"supersedes,omitempty"`
 	// Replaced are files that were changed, and are replaced all the same, vis(3)-escaped.
 	Replaced []string `json:"replaced,omitempty"`
 	Plan     []string `json:"plan,omitempty"`
@@ -95,7 +98,8 @@ type Result struct {
 // ApplySchema is the schema of Result.
 const ApplySchema = "relkit.apply/v1"
 
-// Apply applies patches in the order given, one transaction each, and stops at
+// Apply applies patches in the order that their versions and requirements ask
+// for, whatever the one they are given in, one transaction each, and stops at
 // the first failure. All are verified, to their last byte, before the first is
 // applied; a pipe, which must be the only one, is verified as it is read, each
 // segment before it is unpacked and all before anything is visible.
@@ -115,10 +119,12 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 	if err := a.timely(sources); err != nil {
 		return nil, m.refuse(err, journal.AuditLine{})
 	}
+	if sources, err = a.ordered(ctx, sources); err != nil {
+		return nil, err
+	}
 	if err := a.verifyAll(ctx, sources); err != nil {
 		return nil, err
 	}
-	a.assumed = nil
 	for _, s := range sources {
 		r, err := a.apply(ctx, s)
 		if err != nil {
@@ -139,8 +145,9 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 type applier struct {
 	*machine
 	o ApplyOptions
-	// assumed are patches that will have been applied by the time of the one at hand.
-	assumed []string
+	// found are patches of this run of which the tree had all already: no journal
+	// tells of them.
+	found []*patch.Header
 	// given are the operands, for hints.
 	given string
 }
@@ -148,7 +155,7 @@ type applier struct {
 // verifyAll reads every patch to its end and verifies trust, integrity and the
 // chain of versions, before anything is touched.
 func (a *applier) verifyAll(ctx context.Context, sources []Source) error {
-	installed, err := a.target.State.Version()
+	w, err := a.world()
 	if err != nil {
 		return err
 	}
@@ -169,14 +176,14 @@ func (a *applier) verifyAll(ctx context.Context, sources []Source) error {
 			h := p.Header()
 			var stands bool
 			if stands, err = a.stands(p); err == nil && !stands {
-				err = a.admit(h, installed)
-				installed = journal.Version{Product: h.Product, Version: h.To.Version}
+				if err = a.admit(h, w); err == nil {
+					err = w.apply(h)
+				}
 			}
 			if err == nil {
 				err = p.Verify()
 			}
 			err = a.refuse(err, auditOf(p))
-			a.assumed = append(a.assumed, h.ID)
 		}
 		a.opt.Progress.Done()
 		if err := errors.Join(err, f.Close()); err != nil {
@@ -295,9 +302,14 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	if waits, err := a.waits(p, r); err != nil || waits {
 		return r, errors.Join(err, p.Verify())
 	}
-	if err := a.admit(h, recorded); err != nil {
+	w, err := a.worldNow()
+	if err != nil {
 		return nil, err
 	}
+	if err := a.admit(h, w); err != nil {
+		return nil, err
+	}
+	r.Supersedes = w.superseded(h)
 	hooks, err := p.Hooks()
 	if err != nil {
 		return nil, err
@@ -324,6 +336,9 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	if err := a.mismatchError(survey); err != nil {
 		return nil, err
 	}
+	if err := a.admitSpace(h, survey); err != nil {
+		return nil, err
+	}
 	a.tell(r, survey)
 	for _, path := range survey.Kept {
 		r.Kept = append(r.Kept, manifest.Escape(path))
@@ -336,18 +351,10 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	return r, a.change(ctx, p, hooks, survey, r, installed, boot)
 }
 
-// stands tells whether this very patch is applied and was not taken back: a
-// chain that is given again goes on where it ended.
-func (a *applier) stands(p *patch.Reader) (bool, error) {
-	all, err := a.target.State.Transactions()
-	return slices.ContainsFunc(all, func(t *state.Transaction) bool {
-		return t.Stands() && t.Records[0].Patch == p.ID()
-	}), err
-}
-
 // already is for a tree that has all of the patch.
 func (a *applier) already(p *patch.Reader, r *Result, recorded journal.Version) (*Result, error) {
 	r.Status = Already
+	a.found = append(a.found, p.Header())
 	if err := p.Verify(); err != nil || a.opt.DryRun {
 		return r, err
 	}
@@ -374,6 +381,7 @@ func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string]
 		Patch: p.ID(), PatchID: h.ID, From: &installed, To: &journal.Version{Product: h.Product, Version: h.To.Version},
 		Insecure: r.Insecure,
 	}
+	record.Supersedes, record.Provides, record.Floor = h.Supersedes, h.Provides, h.Floor
 	if record.Deviations, err = a.deviations(s, r); err != nil {
 		return err
 	}

@@ -24,6 +24,8 @@ type RollbackOptions struct {
 	OnModified transaction.OnModified
 	// AtBoot has the rollback made at the next boot, whatever the patch was.
 	AtBoot bool
+	// BelowFloor goes back below the security floor; it is written into the audit log.
+	BelowFloor bool
 	// HookTimeout bounds each rollback hook.
 	HookTimeout time.Duration
 	// Output takes what hooks print.
@@ -65,9 +67,14 @@ func Rollback(ctx context.Context, o RollbackOptions) (results []RollbackResult,
 	if err == nil {
 		err = m.oneAtBoot(todo, o)
 	}
+	below := false
+	if err == nil {
+		below, err = m.belowFloor(todo, o)
+	}
 	if err != nil {
 		return nil, m.refuse(err, journal.AuditLine{})
 	}
+	o.BelowFloor = below // what was not needed is not told
 	for i, t := range todo {
 		r, err := m.rollback(ctx, t, o, i)
 		if err != nil {
@@ -82,6 +89,18 @@ func Rollback(ctx context.Context, o RollbackOptions) (results []RollbackResult,
 		results = append(results, *r)
 	}
 	return results, nil
+}
+
+// waived are the flags that lower safety and were used.
+func (o *RollbackOptions) waived() []string {
+	var all []string
+	if o.OnModified != "" && o.OnModified != transaction.OnModifiedAbort {
+		all = append(all, "on-modified="+string(o.OnModified))
+	}
+	if o.BelowFloor {
+		all = append(all, "below-floor")
+	}
+	return all
 }
 
 // chooseRollback picks the transactions to take back, newest first.
@@ -160,10 +179,7 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
-	record := journal.Record{Reason: "asked for"}
-	if o.OnModified != "" && o.OnModified != transaction.OnModifiedAbort {
-		record.Insecure = []string{"on-modified=" + string(o.OnModified)}
-	}
+	record := journal.Record{Reason: "asked for", Insecure: o.waived()}
 	defer m.opt.hold()()
 	if awaits(t) {
 		if err := transaction.Note(m.target, t, journal.Record{Event: journal.Withdrawn, Reason: "asked for", OnModified: string(o.OnModified)}); err != nil {

@@ -52,7 +52,7 @@ func (m *machine) withdraw(ctx context.Context, t *state.Transaction, o Rollback
 	if err := run.script(ctx, t, hookPreRollback); err != nil {
 		return err
 	}
-	err = transaction.Note(m.target, t, journal.Record{Event: journal.Withdrawn, Reason: "asked for", OnModified: string(o.OnModified)})
+	err = transaction.Note(m.target, t, journal.Record{Event: journal.Withdrawn, Reason: "asked for", OnModified: string(o.OnModified), Insecure: o.waived()})
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,9 @@
 package state
 
-import "github.com/relkit/relkit/pkg/format/journal"
+import (
+	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/format/version"
+)
 
 // Stands tells whether the transaction was applied and not taken back, whether
 // or not it awaits its confirmation and its rollback copies are still kept.
@@ -27,4 +30,22 @@ func Deviations(all []*Transaction) []journal.Deviation {
 		}
 	}
 	return nil
+}
+
+// Floor is the oldest version of a product that may be installed: the highest
+// that any patch has set which was ever applied and, where it asks for that,
+// confirmed. Taking the patch back does not lower it: what it mended is known by
+// then. "" is no floor.
+func Floor(all []*Transaction, product string) string {
+	floor := ""
+	for _, t := range all {
+		if t.Find(journal.Applied) == nil {
+			continue
+		}
+		b := t.Find(journal.Begin)
+		if b.Floor != "" && b.To != nil && b.To.Product == product && (floor == "" || version.Compare(b.Floor, floor) > 0) {
+			floor = b.Floor
+		}
+	}
+	return floor
 }

@@ -128,7 +128,7 @@ type Record struct {
 	To      *Version      `json:"to,omitempty"`
 	// Signoffs are "role SHA256:<fingerprint>" of those accepted: with Begin.
 	Signoffs []string `json:"signoffs,omitempty"`
-	// Insecure lists the safety-lowering flags that were used: with Begin and Rollback.
+	// Insecure lists the safety-lowering flags that were used: with Begin, Withdrawn and Rollback.
 	Insecure []string `json:"insecure,omitempty"`
 	// Tops are the file systems that get slots, Slot the name of the slot folder
 	// on each: with Begin. With Rollback and Freeing, Tops tell how they are
@@ -160,6 +160,10 @@ type Record struct {
 	// Kept are vis(3)-escaped paths that were left or set aside because
 	// something else had changed them: with Committed, Undone and RolledBack.
 	Kept []string `json:"kept,omitempty"`
+	// Supersedes, Provides and Floor are the patch's: with Begin.
+	Supersedes []string `json:"supersedes,omitempty"`
+	Provides   string   `json:"provides,omitempty"`
+	Floor      string   `json:"floor,omitempty"`
 	// Deviations are all paths that are not as the patches say once this
 	// transaction is applied, those of earlier ones among them: with Begin.
 	Deviations []Deviation `json:"deviations,omitempty"`

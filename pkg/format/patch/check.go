@@ -48,7 +48,7 @@ func (h *Header) check() error {
 
 // CheckMeta checks what is known of a patch before it is packed.
 func (h *Header) CheckMeta() error {
-	for _, part := range []func() error{h.checkSides, h.checkNames, h.checkLists, h.checkTimes} {
+	for _, part := range []func() error{h.checkSides, h.checkNames, h.checkLists, h.checkNeeds, h.checkTimes} {
 		if err := part(); err != nil {
 			return err
 		}
@@ -117,7 +117,8 @@ func (h *Header) checkSides() error {
 }
 
 func (h *Header) checkLists() error {
-	for name, list := range map[string][]string{"model": h.Model, "restart": h.Restart, "config_files": h.ConfigFiles} {
+	for name, list := range map[string][]string{"model": h.Model, "restart": h.Restart, "config_files": h.ConfigFiles,
+		"managed": h.Managed, "never": h.Never} {
 		if len(list) > maxItems {
 			return untrusted("%s: %d elements: at most %d", name, len(list), maxItems)
 		}

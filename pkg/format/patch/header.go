@@ -34,6 +34,8 @@ type Header struct {
 	Product string `json:"product"`
 	// Model is the globs one of which the machine's model must match; none = any machine.
 	Model []string `json:"model,omitempty"`
+	// Labels must all be on the machine, with these values; none = any machine.
+	Labels map[string]string `json:"labels,omitempty"`
 	// Full says that the patch carries every file and needs no base.
 	Full bool `json:"full,omitempty"`
 	// From is nil for a full patch.
@@ -44,6 +46,15 @@ type Header struct {
 	// Requires and Conflicts are expressions of pkg/format/version; "" for none.
 	Requires  string `json:"requires,omitempty"`
 	Conflicts string `json:"conflicts,omitempty"`
+	// Provides are names that others may require as they require the patch, each
+	// with a version or none: "tls, schema (= 7)".
+	Provides string `json:"provides,omitempty"`
+	// Floor is the oldest version that may be installed from this patch on.
+	Floor string `json:"floor,omitempty"`
+	// RequiresCommands are programs that the machine must have.
+	RequiresCommands []string `json:"requires_commands,omitempty"`
+	// RequiresSpace is what must be free once the patch is applied.
+	RequiresSpace []Space `json:"requires_space,omitempty"`
 	// Reboot is RebootNone or RebootRequired.
 	Reboot string `json:"reboot"`
 	// Restart is the service units to restart afterwards.
@@ -51,6 +62,10 @@ type Header struct {
 	Hooks   Hooks    `json:"hooks,omitzero"`
 	// ConfigFiles are globs of paths that a machine's owner edits: they carry full content.
 	ConfigFiles []string `json:"config_files,omitempty"`
+	// Managed and Never, of a full patch, are globs of what belongs to the product
+	// and of what never does: what is managed and not in the patch is removed.
+	Managed []string `json:"managed,omitempty"`
+	Never   []string `json:"never,omitempty"`
 	// Created and Expires are UTC, whole seconds; a zero Expires is never.
 	Created time.Time `json:"created"`
 	Expires time.Time `json:"expires,omitzero"`

@@ -52,6 +52,21 @@ func ParseExpr(s string) (Expr, error) {
 	return e, nil
 }
 
+// ParseProvides reads what somebody provides: names, each alone or with the one
+// version that it is there in, "tls, schema (= 7)".
+func ParseProvides(s string) (Expr, error) {
+	e, err := ParseExpr(s)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range e {
+		if t.Op != Any && t.Op != Same {
+			return nil, fmt.Errorf("expression %q: %q: want a name, or name (= version)", s, t)
+		}
+	}
+	return e, nil
+}
+
 func parseTerm(s string) (Term, error) {
 	name, cond, bounded := strings.Cut(s, "(")
 	t := Term{Name: trim(name)}
