@@ -104,6 +104,7 @@ func (e *env) takeImage(c *cli.Context) error {
 		return err
 	}
 	defer st.Close()
+	e.spareMemory()
 	img, rec, err := image.Get(c.Context, st, src, opts)
 	if rec == nil {
 		return err
@@ -153,6 +154,7 @@ func (e *env) verifyImage(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	e.spareMemory()
 	res := &verifyResult{"relkit.image-verify/v1", img.String(), []difference{}}
 	var lines []string
 	for d, err := range st.Verify(c.Context, img.Ref, n) {

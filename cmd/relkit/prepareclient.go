@@ -65,6 +65,7 @@ func (e *env) writeGolden(c *cli.Context) error {
 	}
 	defer out.Abort()
 	opts := golden.Options{Root: c.String("root"), Exclude: c.StringSlice("exclude"), Jobs: n, Log: e.Log, Progress: e.progress()}
+	e.spareMemory()
 	err = golden.Write(c.Context, out, opts)
 	if err != nil && failure.Of(err) != failure.No {
 		return err

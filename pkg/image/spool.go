@@ -41,14 +41,14 @@ const (
 )
 
 // runSize is how many bytes of records are sorted at once.
-const runSize = 4 << 20
+const runSize = 2 << 20
 
 func newSpool(fs fsys.FS, name string) (*spool, error) {
 	w, err := fs.Create(name, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	return &spool{fs: fs, name: name, w: w}, nil
+	return &spool{fs: fs, name: name, w: w, run: make([]byte, 0, runSize+runSize/4)}, nil
 }
 
 // add keeps the entry of a name. Of a name that is added again, as a folder that

@@ -54,6 +54,7 @@ func readParent(f fsys.File) (*parent, error) {
 		}
 	}
 	slices.SortFunc(p.files, func(a, b parentFile) int { return cmp.Compare(a.sum, b.sum) })
+	p.files = slices.Clone(p.files) // without the room that growing has left
 	return p, nil
 }
 

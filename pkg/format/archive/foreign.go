@@ -17,29 +17,48 @@ import (
 // hold, and extended headers that other programs use for themselves are passed
 // over. It remembers the names it has seen, to refuse a second one.
 type Foreign struct {
-	r     *tar.Reader
-	tail  *tail
-	seen  map[name]manifest.Kind
-	queue []*Item
+	r    *tar.Reader
+	tail *tail
+	// seen are the names of all kinds, dirs those of folders.
+	seen, dirs map[name]struct{}
+	queue      []*Item
 	// most is how many names are taken.
 	most int
 }
 
-// maxNames bounds what Foreign remembers: some 30 bytes a name.
+// maxNames bounds what Foreign remembers: some 20 bytes a name.
 const maxNames = 8 << 20
 
-// name is a path by its digest: half of a SHA-256 tells any two apart.
-type name [16]byte
+// name is a path by the first 96 bits of its SHA-256: of as many as are taken, no
+// two are taken for one.
+type name [12]byte
 
 func nameOf(path string) name {
 	d := digest.Of([]byte(path))
-	return name(d[:16])
+	return name(d[:len(name{})])
+}
+
+// see remembers a name.
+func (f *Foreign) see(path string, kind manifest.Kind) {
+	n := nameOf(path)
+	f.seen[n] = struct{}{}
+	if kind == manifest.Dir {
+		f.dirs[n] = struct{}{}
+	}
+}
+
+// met tells whether a name came before, and whether it is a folder's.
+func (f *Foreign) met(path string) (seen, dir bool) {
+	n := nameOf(path)
+	_, seen = f.seen[n]
+	_, dir = f.dirs[n]
+	return seen, dir
 }
 
 // NewForeign reads an archive from r.
 func NewForeign(r io.Reader) *Foreign {
 	t := &tail{r: r}
-	return &Foreign{r: tar.NewReader(t), tail: t, seen: map[name]manifest.Kind{}, most: maxNames}
+	return &Foreign{r: tar.NewReader(t), tail: t, seen: map[name]struct{}{}, dirs: map[name]struct{}{}, most: maxNames}
 }
 
 // tail remembers the last block that was read: package tar takes an archive that
@@ -96,13 +115,12 @@ func (f *Foreign) take(h *tar.Header) error {
 	if isReserved(e.Path) {
 		return nil
 	}
-	kind, again := f.seen[nameOf(e.Path)]
-	if again && (kind != manifest.Dir || e.Kind != manifest.Dir) {
+	again, dir := f.met(e.Path)
+	if again && (!dir || e.Kind != manifest.Dir) {
 		return errors.New("the name is in the archive twice")
 	}
 	if it.LinkTo != "" {
-		linked, ok := f.seen[nameOf(it.LinkTo)]
-		if !ok || linked == manifest.Dir {
+		if seen, dir := f.met(it.LinkTo); !seen || dir {
 			return fmt.Errorf("a hard link to %q, which is not before it", h.Linkname)
 		}
 	}
@@ -112,7 +130,7 @@ func (f *Foreign) take(h *tar.Header) error {
 	if len(f.seen) >= f.most {
 		return fmt.Errorf("more than %d names", f.most)
 	}
-	f.seen[nameOf(e.Path)] = e.Kind
+	f.see(e.Path, e.Kind)
 	f.queue = append(f.queue, it)
 	return nil
 }
@@ -122,17 +140,17 @@ func (f *Foreign) folders(e *manifest.Entry) error {
 	var missing []string
 	for path := e.Path; path != "."; {
 		path = manifest.Parent(path)
-		kind, ok := f.seen[nameOf(path)]
-		if ok && kind != manifest.Dir {
+		seen, dir := f.met(path)
+		if seen && !dir {
 			return fmt.Errorf("%q is not a folder", path)
 		}
-		if ok {
+		if seen {
 			break
 		}
 		missing = append(missing, path)
 	}
 	for i := len(missing) - 1; i >= 0; i-- {
-		f.seen[nameOf(missing[i])] = manifest.Dir
+		f.see(missing[i], manifest.Dir)
 		f.queue = append(f.queue, &Item{Entry: manifest.Entry{Path: missing[i], Kind: manifest.Dir, Mode: 0o755,
 			UID: e.UID, GID: e.GID, ModTime: e.ModTime}})
 	}
