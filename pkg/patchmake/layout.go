@@ -28,6 +28,8 @@ type content struct {
 	base *manifest.Entry
 	// changes are the indexes of the files.
 	changes []int
+	// holes are the bytes that are no data but long runs of zeros.
+	holes int64
 }
 
 // piece is a stretch of a content in a segment.
@@ -124,7 +126,7 @@ func (l *layout) cut() {
 		}
 		offset += c.size
 		for from := int64(0); from < c.size; {
-			if s == nil || s.output >= segmentOutput || s.held >= segmentSources {
+			if s == nil || s.output >= segmentOutput || s.held+s.sourceSize(c) > segmentSources {
 				s = &segment{seen: map[string]bool{}}
 				l.segments = append(l.segments, s)
 			}
@@ -132,29 +134,36 @@ func (l *layout) cut() {
 			s.pieces = append(s.pieces, p)
 			s.output += p.size
 			from += p.size
-			if !c.whole && c.base != nil {
-				l.source(s, p)
-			}
+			l.source(s, p)
 		}
 	}
+}
+
+// sourceSize is how many old bytes a piece of c is compared with that s has not
+// got yet.
+func (s *segment) sourceSize(c *content) int64 {
+	if c.whole || c.base == nil || s.seen[c.base.Path] {
+		return 0
+	}
+	return min(c.base.Size, segmentSources)
 }
 
 // source adds what p resembles to what its segment is compared with: the old
 // file, of a large one the stretch around the same place.
 func (l *layout) source(s *segment, p piece) {
-	e := p.base
-	if s.seen[e.Path] {
+	size := s.sourceSize(p.content)
+	if size == 0 {
 		return
 	}
+	e := p.base
 	s.seen[e.Path] = true
-	st := stretch{Entry: e, ordinal: l.ordinal(e), size: e.Size}
-	if e.Size > segmentSources {
+	st := stretch{Entry: e, ordinal: l.ordinal(e), size: size}
+	if e.Size > size {
 		middle := int64(float64(p.from+p.size/2) / float64(p.content.size) * float64(e.Size))
-		st.from = max(0, min(middle-segmentSources/2, e.Size-segmentSources))
-		st.size = segmentSources
+		st.from = max(0, min(middle-size/2, e.Size-size))
 	}
 	s.sources = append(s.sources, st)
-	s.held += st.size
+	s.held += size
 }
 
 func (l *layout) ordinal(e *manifest.Entry) int {
@@ -165,6 +174,15 @@ func (l *layout) ordinal(e *manifest.Entry) int {
 		l.bases = append(l.bases, e)
 	}
 	return n
+}
+
+// noteHoles says of each new file what room it does not need.
+func (l *layout) noteHoles() {
+	for _, c := range l.contents {
+		for _, n := range c.changes {
+			l.changes[n].Holes = c.holes
+		}
+	}
 }
 
 // used lists the bases that the patch copies from, in the end.

@@ -263,7 +263,11 @@ func (m *maker) pack(ctx context.Context) (err error) {
 	if m.old != nil {
 		p.old = m.old.root
 	}
-	return p.pack(ctx, m.layout, m.payload)
+	if err := p.pack(ctx, m.layout, m.payload); err != nil {
+		return err
+	}
+	m.layout.noteHoles()
+	return nil
 }
 
 // stream writes the patch to w.

@@ -26,7 +26,7 @@ type sink struct {
 	// left is what is still to come of parts[0].
 	open bool
 	left int64
-	w    fsys.Writer
+	w    *fsys.SparseWriter
 	hash digest.Hash
 }
 
@@ -72,7 +72,7 @@ func (s *sink) begin() (err error) {
 		return nil
 	}
 	s.hash = digest.New()
-	if s.w, err = s.st.x.Root.Create(s.st.x.slot(p.step), 0o600); err != nil {
+	if s.w, err = fsys.CreateSparse(s.st.x.Root, s.st.x.slot(p.step), 0o600); err != nil {
 		return s.named(err)
 	}
 	return nil

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"testing"
 
 	"github.com/relkit/relkit/pkg/failure"
@@ -268,30 +269,96 @@ func FuzzDecode(f *testing.F) {
 }
 
 func FuzzRoundTrip(f *testing.F) {
-	f.Add([]byte("the old text of a file\n"), []byte("the new text of a file\n"), uint8(4))
-	f.Add(noise(1, 200), noise(1, 300), uint8(0))
+	f.Add([]byte("the old text of a file\n"), []byte("the new text of a file\n"), uint8(4), uint16(0))
+	f.Add(noise(1, 200), noise(1, 300), uint8(0), uint16(9000))
 	e, err := NewEncoder(Best)
 	if err != nil {
 		f.Fatal(err)
 	}
 	defer e.Close()
 	e.fine = 4
-	f.Fuzz(func(t *testing.T, old, target []byte, cut uint8) {
+	f.Fuzz(func(t *testing.T, old, target []byte, cut uint8, hole uint16) {
 		at := min(int(cut), len(old))
-		sources := []Source{{Ordinal: 1, Data: old[:at]}, {Ordinal: 4, Data: old[at:]}}
+		// A hole in both: the sources end at it and go on behind it, in the same file.
+		middle := min(int(cut), len(target))
+		target = slices.Concat(target[:middle], make([]byte, hole), target[middle:])
+		file := slices.Concat(old[:at], make([]byte, hole), old[at:])
+		sources := []Source{{Ordinal: 1, Data: file[:at]}, {Ordinal: 1, Offset: int64(at) + int64(hole), Data: old[at:]}, {Ordinal: 4, Data: file[at:]}}
+		bases := fromSources([]Source{{Ordinal: 1, Data: file}, sources[2]})
 		p := e.Encode(target, sources)
-		if got := decode(t, p, len(target), fromSources(sources)); !bytes.Equal(got, target) {
+		if got := decode(t, p, len(target), bases); !bytes.Equal(got, target) {
 			t.Fatal("came back changed")
 		}
 		// The instructions themselves, even where packing them is not worth it.
 		e.ix.build(sources, 4)
-		m := matcher{ix: &e.ix, target: target, ends: make([]int64, 2), used: make([]bool, 2)}
+		m := matcher{ix: &e.ix, target: target, ends: map[int]int64{}, used: make([]bool, 3)}
 		m.run()
 		p = Packed{Method: Block, Body: e.zstd.EncodeAll(m.out, nil)}
-		if got := decode(t, p, len(target), fromSources(sources)); !bytes.Equal(got, target) {
+		if got := decode(t, p, len(target), bases); !bytes.Equal(got, target) {
 			t.Fatal("instructions came back changed")
 		}
 	})
+}
+
+// TestZeros: long zeros cost next to nothing, wherever they stand, and need no
+// old file; what is between them is still found in the old one.
+func TestZeros(t *testing.T) {
+	const n = 16 << 20
+	data := noise(1, 300_000)
+	target := make([]byte, n)
+	copy(target[5<<20:], data)
+	copy(target[9<<20+123:], data)
+	old := make([]byte, n)
+	copy(old[1<<20:], data)
+	stretches := []Source{{Ordinal: 7, Data: old[:1<<19]}, {Ordinal: 7, Offset: 1 << 20, Data: old[1<<20 : 2<<20]}}
+	for name, sources := range map[string][]Source{"whole": {{Ordinal: 7, Data: old}}, "in stretches": stretches} {
+		p := encode(t, Best, target, sources)
+		if len(p.Body) > 4096 || p.Method != Block || !slices.Equal(p.Used, []int{7}) {
+			t.Errorf("%s: %d bytes by method %d from %d", name, len(p.Body), p.Method, p.Used)
+		}
+		if got := decode(t, p, n, fromSources([]Source{{Ordinal: 7, Data: old}})); !bytes.Equal(got, target) {
+			t.Errorf("%s: came back changed", name)
+		}
+	}
+	e, err := NewEncoder(Best)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	for _, size := range []int{n, 1, n, zeroPage, zeroPage + 1, 3 * zeroPage} {
+		p := e.Encode(make([]byte, size), stretches)
+		if p.Method == Block || len(p.Used) > 0 || len(p.Body) > 1000 {
+			t.Errorf("%d zeros: %d bytes by method %d", size, len(p.Body), p.Method)
+		}
+		if got := decode(t, p, size, nil); !bytes.Equal(got, make([]byte, size)) {
+			t.Errorf("%d zeros came back changed", size)
+		}
+		clear(p.Body) // it is the caller's
+	}
+}
+
+// TestEncoderMemory: an encoder allocates for the first of many segments, and
+// then little more than what it hands out.
+func TestEncoderMemory(t *testing.T) {
+	e, err := NewEncoder(Fast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	old := noise(1, 8<<20)
+	target := slices.Concat(old[4<<20:], noise(2, 1<<20), old[:4<<20])
+	e.Encode(target, []Source{{Data: old}})
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	const rounds = 5
+	out := 0
+	for range rounds {
+		out += len(e.Encode(target, []Source{{Data: old}}).Body)
+	}
+	runtime.ReadMemStats(&after)
+	if used := int(after.TotalAlloc-before.TotalAlloc) - out; used > rounds<<20 {
+		t.Errorf("%d bytes allocated beside the %d handed out", used, out)
+	}
 }
 
 func BenchmarkEncode(b *testing.B) {

@@ -1,9 +1,11 @@
 package delta
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -17,6 +19,7 @@ const (
 )
 
 // Source is an old file, or a stretch of one, that new content may resemble.
+// Several may be of one file.
 type Source struct {
 	Ordinal int
 	// Offset is where Data begins in the file.
@@ -33,10 +36,19 @@ type Packed struct {
 }
 
 // Encoder packs segments, one after the other. Equal input gives equal output.
+//
+// What it works with stays between segments, so that its memory is that of the
+// largest segment and does not grow with their number: for each byte of the
+// target, and of what is packed from it, about one; 8 for each block of the
+// sources; and some 64 MiB of zstd.
 type Encoder struct {
 	zstd *zstd.Encoder
 	ix   index
 	fine int // the smallest block that is looked for, in bytes
+	// ops, whole and apart are the instructions, and the target and they packed.
+	ops, whole, apart []byte
+	zeros             []byte // the last segment of zeros packed
+	zerosOf           int    // and of how many
 }
 
 // NewEncoder makes an encoder for one goroutine.
@@ -59,27 +71,57 @@ func NewEncoder(l Level) (*Encoder, error) {
 func (e *Encoder) Close() error { return e.zstd.Close() }
 
 // Encode packs target by the method that makes it smallest. Without sources
-// the result never needs an old file.
+// the result never needs an old file. It holds on to neither target nor sources,
+// and the result is the caller's.
 func (e *Encoder) Encode(target []byte, sources []Source) Packed {
+	if len(target) > 0 && allZero(target) {
+		return Packed{Method: Zstd, Body: bytes.Clone(e.packZeros(target))}
+	}
 	best := Packed{Method: Raw, Body: target}
-	if body := e.zstd.EncodeAll(target, nil); len(body) < len(best.Body) {
-		best = Packed{Method: Zstd, Body: body}
+	e.whole = e.zstd.EncodeAll(target, e.whole[:0])
+	if len(e.whole) < len(best.Body) {
+		best = Packed{Method: Zstd, Body: e.whole}
 	}
-	if len(sources) == 0 || len(target) == 0 {
-		return best
-	}
-	e.ix.build(sources, e.fine)
-	m := matcher{ix: &e.ix, target: target, ends: make([]int64, len(sources)), used: make([]bool, len(sources))}
-	m.run()
-	if body := e.zstd.EncodeAll(m.out, nil); len(body) < len(best.Body) {
-		best = Packed{Method: Block, Body: body}
-		for i, used := range m.used {
-			if used {
-				best.Used = append(best.Used, sources[i].Ordinal)
-			}
+	if len(sources) > 0 && len(target) > 0 {
+		e.ix.build(sources, e.fine)
+		m := matcher{ix: &e.ix, target: target, out: e.ops[:0], ends: map[int]int64{}, used: make([]bool, len(sources))}
+		m.run()
+		e.ops = m.out
+		e.apart = e.zstd.EncodeAll(m.out, e.apart[:0])
+		if len(e.apart) < len(best.Body) {
+			best = Packed{Method: Block, Body: e.apart, Used: m.bases()}
 		}
 	}
+	best.Body = bytes.Clone(best.Body)
 	return best
+}
+
+// packZeros packs zeros alone, which needs no old file: a large sparse file has
+// hundreds of such segments, and all but the last are alike.
+func (e *Encoder) packZeros(target []byte) []byte {
+	if e.zerosOf != len(target) {
+		e.zeros, e.zerosOf = e.zstd.EncodeAll(target, nil), len(target)
+	}
+	return e.zeros
+}
+
+// zeroPage is what runs of zeros are looked for in: shorter ones are like any data.
+const zeroPage = 4 << 10
+
+var zeroes [zeroPage]byte
+
+func allZero(b []byte) bool {
+	for ; len(b) > zeroPage; b = b[zeroPage:] {
+		if !bytes.Equal(b[:zeroPage], zeroes[:]) {
+			return false
+		}
+	}
+	return bytes.Equal(b, zeroes[:len(b)])
+}
+
+// zeroPageAt tells whether b has a page of zeros at a multiple of the page.
+func zeroPageAt(b []byte, at int) bool {
+	return at%zeroPage == 0 && len(b)-at >= zeroPage && bytes.Equal(b[at:at+zeroPage], zeroes[:])
 }
 
 // maxBlocks bounds the index: with more source bytes, blocks get larger.
@@ -129,6 +171,10 @@ func (ix *index) build(sources []Source, fine int) {
 	for i := range sources {
 		data := sources[i].Data
 		for at := 0; at+ix.block <= len(data); at += ix.block {
+			if ix.block < zeroPage && zeroPageAt(data, at) {
+				at += zeroPage - ix.block // zeros need no old file
+				continue
+			}
 			slot := ix.slot(hash(data[at : at+ix.block]))
 			if ix.slots[slot] == 0 { // the first of equal blocks stays
 				ix.slots[slot] = uint32(ix.starts[i]+at) + 1
@@ -176,9 +222,20 @@ type matcher struct {
 	ix     *index
 	target []byte
 	out    []byte
-	done   int // bytes of target that out makes
-	ends   []int64
+	done   int           // bytes of target that out makes
+	ends   map[int]int64 // by ordinal, as the decoder keeps them
 	used   []bool
+}
+
+// bases are the ordinals of the sources that were copied from, each once.
+func (m *matcher) bases() (ordinals []int) {
+	for i, used := range m.used {
+		if used {
+			ordinals = append(ordinals, m.ix.sources[i].Ordinal)
+		}
+	}
+	slices.Sort(ordinals)
+	return slices.Compact(ordinals)
 }
 
 // How a matcher goes on where a copy ends: the same distance between old and
@@ -194,6 +251,11 @@ func (m *matcher) run() {
 	var h uint64
 	fresh := true
 	for at+b <= len(t) {
+		if zeroPageAt(t, at) {
+			at += zeroPage
+			fresh = true
+			continue
+		}
 		if fresh {
 			h = hash(t[at : at+b])
 			fresh = false
@@ -257,8 +319,8 @@ func (m *matcher) copy(source, from, n int) {
 	off := s.Offset + int64(from)
 	m.out = binary.AppendUvarint(m.out, uint64(n)<<1|1)
 	m.out = binary.AppendUvarint(m.out, uint64(s.Ordinal))
-	m.out = binary.AppendVarint(m.out, off-m.ends[source])
-	m.ends[source] = off + int64(n)
+	m.out = binary.AppendVarint(m.out, off-m.ends[s.Ordinal])
+	m.ends[s.Ordinal] = off + int64(n)
 	m.used[source] = true
 	m.done += n
 }

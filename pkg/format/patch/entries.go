@@ -15,9 +15,11 @@ import (
 // entriesMagic is the first line of the entries, unpacked.
 const entriesMagic = "#relkit-entries v1"
 
-// The two fields that may end the line of a new file.
+// The fields that may end the line of a new file: content, with holes or without,
+// or base.
 const (
 	contentField = " content="
+	holesField   = " holes="
 	baseField    = " base="
 )
 
@@ -51,6 +53,9 @@ type Change struct {
 	// Content is the offset in the output of all segments; -1 for none. Files
 	// with the same content share an offset.
 	Content int64
+	// Holes is how many bytes of Content are in long runs of zeros, of which
+	// staging makes holes: they need no room. 0 is the safe answer.
+	Holes int64
 	// Base is the ordinal of the old file that is copied whole; -1 for none.
 	Base int
 }
@@ -163,6 +168,9 @@ func appendSource(b []byte, c *Change) []byte {
 	switch {
 	case c.Content >= 0:
 		b = strconv.AppendInt(append(b[:len(b)-1], contentField...), c.Content, 10)
+		if c.Holes > 0 {
+			b = strconv.AppendInt(append(b, holesField...), c.Holes, 10)
+		}
 	case c.Base >= 0:
 		b = strconv.AppendInt(append(b[:len(b)-1], baseField...), int64(c.Base), 10)
 	default:
@@ -259,6 +267,8 @@ func (k *entryCheck) source(c *Change) error {
 	switch {
 	case c.Content < -1 || c.Base < -1 || c.Content >= 0 && c.Base >= 0:
 		return fmt.Errorf("bad content %d and base %d", c.Content, c.Base)
+	case c.Holes < 0 || c.Holes > 0 && (c.Content < 0 || c.Holes > c.New.Size):
+		return fmt.Errorf("bad holes %d", c.Holes)
 	case !needs && (c.Content >= 0 || c.Base >= 0):
 		return errors.New("content for what has none")
 	case !needs:

@@ -33,9 +33,9 @@ type EntryReader struct {
 
 // side is one side of a change as it stands in the text.
 type side struct {
-	sign          byte // '-' or '+'
-	entry         manifest.Entry
-	content, base int64
+	sign                 byte // '-' or '+'
+	entry                manifest.Entry
+	content, holes, base int64
 }
 
 // NewEntryReader reads the text from r: the first line and the bases at once,
@@ -127,7 +127,7 @@ func (e *EntryReader) change() (Change, error) {
 		}
 	}
 	if s := e.ahead; s != nil && s.sign == '+' && (c.Old == nil || c.Old.Path == s.entry.Path) {
-		c.New, c.Content, c.Base = &s.entry, s.content, int(s.base)
+		c.New, c.Content, c.Holes, c.Base = &s.entry, s.content, s.holes, int(s.base)
 		if err := e.advance(); err != nil {
 			return c, err
 		}
@@ -219,30 +219,42 @@ func parseSide(lines []byte) (*side, error) {
 	return s, nil
 }
 
-// cutSource takes the content= or base= field off the end of the last line.
+// cutSource takes what appendSource writes off the end of the last line.
 func (s *side) cutSource(lines []byte) ([]byte, error) {
-	field := bytes.LastIndexByte(lines, ' ')
+	plain, found, err := cutNumber(lines, holesField, 64, &s.holes)
+	switch {
+	case err != nil:
+		return nil, err
+	case found && s.holes == 0:
+		return nil, errors.New("0 holes are not written")
+	}
+	plain, found, err = cutNumber(plain, contentField, 64, &s.content)
+	if err != nil || found {
+		return plain, err
+	}
+	if s.holes > 0 {
+		return nil, errors.New("holes without content")
+	}
+	plain, _, err = cutNumber(plain, baseField, 32, &s.base)
+	return plain, err
+}
+
+// cutNumber takes the field of that name off the end of a line, where it is there.
+func cutNumber(line []byte, name string, bits int, value *int64) (plain []byte, found bool, err error) {
+	field := bytes.LastIndexByte(line, ' ')
 	if field < 0 {
-		return lines, nil
+		return line, false, nil
 	}
-	text := string(lines[field : len(lines)-1])
-	for _, f := range []struct {
-		name  string
-		value *int64
-		bits  int
-	}{{contentField, &s.content, 64}, {baseField, &s.base, 32}} {
-		digits, ok := strings.CutPrefix(text, f.name)
-		if !ok {
-			continue
-		}
-		v, err := strconv.ParseInt(digits, 10, f.bits)
-		if err != nil || v < 0 || strconv.FormatInt(v, 10) != digits {
-			return nil, fmt.Errorf("bad number in %q", clip([]byte(text)))
-		}
-		*f.value = v
-		return append(lines[:field], '\n'), nil
+	digits, ok := bytes.CutPrefix(line[field:len(line)-1], []byte(name))
+	if !ok {
+		return line, false, nil
 	}
-	return lines, nil
+	v, err := strconv.ParseInt(string(digits), 10, bits)
+	if err != nil || v < 0 || strconv.FormatInt(v, 10) != string(digits) {
+		return nil, false, fmt.Errorf("bad number in %q", clip(line[field:len(line)-1]))
+	}
+	*value = v
+	return append(line[:field], '\n'), true, nil
 }
 
 // parseBase reads what appendBase writes.

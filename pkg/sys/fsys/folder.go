@@ -2,6 +2,7 @@ package fsys
 
 import (
 	"io"
+	"math"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -213,6 +214,13 @@ func (f *rawFile) ReadAt(b []byte, off int64) (n int, err error) {
 		n += k
 	}
 	return n, nil
+}
+
+func (f *rawFile) nextData(off int64) (from, to int64) {
+	if f.holes == nil {
+		return off, math.MaxInt64
+	}
+	return nextData(f.fd, off) // moves its place, which holes does not use
 }
 
 func (f *rawFile) Stat() (Info, error) {

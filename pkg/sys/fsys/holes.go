@@ -2,6 +2,7 @@ package fsys
 
 import (
 	"io"
+	"math"
 
 	"golang.org/x/sys/unix"
 )
@@ -53,23 +54,30 @@ func (h *holes) Read(b []byte) (int, error) {
 
 // seek finds the next data; io.EOF at the end of the file.
 func (h *holes) seek() error {
-	const endless = 1<<63 - 1
-	data, err := unix.Seek(h.fd, h.at, unix.SEEK_DATA)
-	if err == unix.ENXIO { // a hole up to the end, or the end
-		if data, err = unix.Seek(h.fd, 0, io.SeekEnd); err == nil && data <= h.at {
-			return io.EOF
-		}
-		h.data, h.end = data, data
-		return err
-	}
-	if err != nil {
-		h.data, h.end = h.at, endless
+	h.data, h.end = nextData(h.fd, h.at)
+	if h.data < math.MaxInt64 {
 		return nil
 	}
-	end, err := unix.Seek(h.fd, data, unix.SEEK_HOLE)
-	if err != nil || end <= data {
-		end = endless
+	size, err := unix.Seek(h.fd, 0, io.SeekEnd) // a hole up to the end, or the end
+	if err == nil && size <= h.at {
+		err = io.EOF
 	}
-	h.data, h.end = data, end
-	return nil
+	h.data, h.end = size, size
+	return err
+}
+
+// nextData is NextData of a descriptor, whose place it moves.
+func nextData(fd int, off int64) (from, to int64) {
+	from, err := unix.Seek(fd, off, unix.SEEK_DATA)
+	if err == unix.ENXIO {
+		return math.MaxInt64, math.MaxInt64
+	}
+	if err != nil {
+		return off, math.MaxInt64
+	}
+	to, err = unix.Seek(fd, from, unix.SEEK_HOLE)
+	if err != nil || to <= from {
+		to = math.MaxInt64
+	}
+	return from, to
 }

@@ -319,6 +319,9 @@ func (f *sparseFile) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// nextData moves the descriptor's place, which Read does not use.
+func (f *sparseFile) nextData(off int64) (from, to int64) { return nextData(f.holes.fd, off) }
+
 func (f *sparseFile) Close() error {
 	f.holes.fd = -1 // a Read after this must not meet another file
 	return f.realFile.Close()

@@ -1,7 +1,6 @@
 package tree
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"strings"
@@ -47,8 +46,8 @@ func (r *restore) write(it *Item, name string, content io.Reader) (shared bool, 
 			return err == nil, err
 		}
 	}
-	w := &sparse{fs: r.fs, name: name}
-	if err := w.create(); err != nil {
+	w, err := fsys.CreateSparse(r.fs, name, 0o600)
+	if err != nil {
 		return false, err
 	}
 	size := int64(n)
@@ -123,71 +122,4 @@ func (r *restore) share(e *manifest.Entry, name string) bool {
 	}
 	old := r.opts.Same(e)
 	return old != "" && r.fs.Link(old, name) == nil
-}
-
-// holeSize is the least that is left as a hole, and what it is a multiple of: a
-// hole costs some calls, and few files have any.
-const holeSize = 64 << 10
-
-var zeros [holeSize]byte
-
-// sparse writes a new file and leaves out blocks of zeros, which then take no
-// room on the disk.
-type sparse struct {
-	fs   fsys.FS
-	name string
-	w    fsys.Writer
-	at   int64 // bytes given to Write
-	hole int64 // of them, the zeros at the end that are not in the file
-}
-
-func (s *sparse) create() (err error) {
-	s.w, err = s.fs.Create(s.name, 0o600)
-	return err
-}
-
-// Write takes what comes in blocks of holeSize; a shorter last one is written
-// as it is.
-func (s *sparse) Write(b []byte) (int, error) {
-	for rest := b; len(rest) > 0; {
-		n := int(min(holeSize-s.at%holeSize, int64(len(rest))))
-		if n == holeSize && bytes.Equal(rest[:n], zeros[:]) {
-			s.hole += int64(n)
-		} else {
-			if err := s.skip(); err != nil {
-				return 0, err
-			}
-			if _, err := s.w.Write(rest[:n]); err != nil {
-				return 0, err
-			}
-		}
-		s.at += int64(n)
-		rest = rest[n:]
-	}
-	return len(b), nil
-}
-
-// skip makes the hole before what is written next.
-func (s *sparse) skip() error {
-	if s.hole == 0 {
-		return nil
-	}
-	s.hole = 0
-	err := s.w.Close()
-	s.w = nil
-	if err == nil {
-		err = s.fs.Truncate(s.name, s.at)
-	}
-	if err == nil {
-		s.w, err = s.fs.Append(s.name)
-	}
-	return err
-}
-
-func (s *sparse) Close() error {
-	err := s.skip()
-	if s.w == nil {
-		return err
-	}
-	return errors.Join(err, s.w.Close())
 }
