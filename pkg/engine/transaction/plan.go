@@ -207,7 +207,11 @@ func (s *Survey) measure() error {
 		if st.New.Link != 0 {
 			groups[st.New.Link] = true
 		}
-		s.StageBytes[st.Top] += st.New.Size
+		takes, err := s.takes(i)
+		if err != nil {
+			return err
+		}
+		s.StageBytes[st.Top] += takes
 		inodes[st.Top]++
 	}
 	if err := s.refuse(); err != nil {
@@ -225,6 +229,29 @@ func (s *Survey) measure() error {
 		}
 	}
 	return nil
+}
+
+// manyHoles is the least size of a file whose holes are asked for, in bytes.
+const manyHoles = 1 << 20
+
+// takes is about the room that staging step i takes: less than the size for what
+// will have holes. Should it take more, as a patch may lie about its holes,
+// staging finds the disk full and undoes itself: nothing is visible by then.
+func (s *Survey) takes(i int) (int64, error) {
+	e := s.Plan.Steps[i].New
+	c := &s.entries.Changes[s.change[i]]
+	if c.Content >= 0 || e.Kind != manifest.File || e.Size < manyHoles {
+		return e.Size - c.Holes, nil
+	}
+	from := e.Path
+	if b, ok := s.entries.Base(c.Base); ok {
+		from = b.Path
+	}
+	info, found, err := present(s.root, from)
+	if err != nil || !found { // staging will tell
+		return e.Size, err
+	}
+	return min(e.Size, info.Room), nil
 }
 
 // Describe is the plan in words, a line a step, as --dry-run prints it.

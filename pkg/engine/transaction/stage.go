@@ -279,6 +279,8 @@ func (st *stager) stream(contents []patch.Content, byChange map[int]int, segment
 	}
 	bases := newBases(st.x.Root, st.x.survey.entries)
 	defer bases.Close()
+	var decoder delta.Decoder
+	defer decoder.Close()
 	for {
 		if err := st.ctx.Err(); err != nil {
 			return errors.Join(context.Cause(st.ctx), sink.abort())
@@ -288,7 +290,7 @@ func (st *stager) stream(contents []patch.Content, byChange map[int]int, segment
 			return sink.end()
 		}
 		if err == nil {
-			err = delta.Decode(seg.Method, b, seg.Output, bases.open, sink)
+			err = decoder.Decode(seg.Method, b, seg.Output, bases.open, sink)
 		}
 		if err != nil {
 			return errors.Join(fmt.Errorf("unpacking the content at %d: %w", offset, err), sink.abort())

@@ -27,11 +27,26 @@ const MaxWindow = 16 << 20
 // keep as few files open as it likes.
 type Bases func(ordinal int) (io.ReaderAt, int64, error)
 
+// Decoder unpacks segments, one after the other, and keeps its memory from one
+// to the next. The zero Decoder is ready.
+type Decoder struct {
+	zstd *zstd.Decoder
+	in   *bufio.Reader
+	buf  []byte
+}
+
+// Close frees what the decoder holds.
+func (d *Decoder) Close() {
+	if d.zstd != nil {
+		d.zstd.Close()
+	}
+}
+
 // Decode unpacks a segment to w. It writes exactly output bytes or fails; a
 // hostile segment or base costs no more than output bytes of work. What is
 // wrong with the segment is of the kind failure.Untrusted; what fails about w
 // or a base stays as it is.
-func Decode(method int, segment []byte, output int64, bases Bases, w io.Writer) error {
+func (d *Decoder) Decode(method int, segment []byte, output int64, bases Bases, w io.Writer) error {
 	switch method {
 	case Raw:
 		if int64(len(segment)) != output {
@@ -40,24 +55,35 @@ func Decode(method int, segment []byte, output int64, bases Bases, w io.Writer) 
 		_, err := w.Write(segment)
 		return err
 	case Zstd, Block:
-		dec, err := zstd.NewReader(bytes.NewReader(segment), zstd.WithDecoderConcurrency(1),
-			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(MaxWindow))
-		if err != nil {
+		if err := d.open(segment); err != nil {
 			return bad("%w", err)
 		}
-		defer dec.Close()
-		d := blockDecoder{in: bufio.NewReaderSize(dec, 64<<10), w: w, left: output, bases: bases, buf: make([]byte, 64<<10)}
+		b := blockDecoder{in: d.in, w: w, left: output, bases: bases, buf: d.buf}
+		run := b.run
 		if method == Zstd {
-			err = d.add(output)
-		} else {
-			err = d.run()
+			run = func() error { return b.add(output) }
 		}
-		if err != nil {
+		if err := run(); err != nil {
 			return err
 		}
-		return d.ended(output)
+		return b.ended(output)
 	}
 	return bad("unknown method %d", method)
+}
+
+// open starts on a packed segment.
+func (d *Decoder) open(segment []byte) (err error) {
+	if d.zstd != nil {
+		err = d.zstd.Reset(bytes.NewReader(segment))
+	} else {
+		d.zstd, err = zstd.NewReader(bytes.NewReader(segment), zstd.WithDecoderConcurrency(1),
+			zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(MaxWindow))
+		d.in, d.buf = bufio.NewReaderSize(nil, 64<<10), make([]byte, 64<<10)
+	}
+	if err == nil {
+		d.in.Reset(d.zstd)
+	}
+	return err
 }
 
 // bad is an error about the segment itself.

@@ -33,6 +33,13 @@ func fromSources(sources []Source) Bases {
 	}
 }
 
+// Decode is one segment's decoding, from nothing.
+func Decode(method int, segment []byte, output int64, bases Bases, w io.Writer) error {
+	var d Decoder
+	defer d.Close()
+	return d.Decode(method, segment, output, bases, w)
+}
+
 func encode(t testing.TB, l Level, target []byte, sources []Source) Packed {
 	t.Helper()
 	e, err := NewEncoder(l)
@@ -255,15 +262,23 @@ func FuzzDecode(f *testing.F) {
 	f.Add(uint8(Block), e.Encode(append(old[500:900:900], old[:300]...), []Source{{Data: old}}).Body, false)
 	f.Add(uint8(Block), []byte{21, 0, 0, 4, 'a', 'b'}, true)
 	f.Add(uint8(Zstd), []byte("plain"), true)
+	good := e.Encode(old, nil)
+	var d Decoder
+	defer d.Close()
 	f.Fuzz(func(t *testing.T, method uint8, body []byte, pack bool) {
 		if pack { // so that the fuzzer need not find out about zstd
 			body = e.zstd.EncodeAll(body, nil)
 		}
 		const most = 100_000
 		var got counter
-		err := Decode(int(method), body, most, fromSources([]Source{{Data: old}}), &got)
+		err := d.Decode(int(method), body, most, fromSources([]Source{{Data: old}}), &got)
 		if got > most || err == nil && got != most {
 			t.Fatalf("%d bytes of output, %v", got, err)
+		}
+		// Whatever that was, the decoder is as good as new.
+		var again bytes.Buffer
+		if err := d.Decode(good.Method, good.Body, int64(len(old)), nil, &again); err != nil || !bytes.Equal(again.Bytes(), old) {
+			t.Fatalf("the next segment: %v", err)
 		}
 	})
 }
@@ -334,6 +349,28 @@ func TestZeros(t *testing.T) {
 			t.Errorf("%d zeros came back changed", size)
 		}
 		clear(p.Body) // it is the caller's
+	}
+}
+
+// TestDecoderMemory: a decoder allocates for the first of many segments.
+func TestDecoderMemory(t *testing.T) {
+	text := bytes.Repeat(noise(1, 1<<20), 16)
+	p := encode(t, Fast, text, nil)
+	var d Decoder
+	defer d.Close()
+	var before, after runtime.MemStats
+	for i := range 5 {
+		if i == 1 {
+			runtime.ReadMemStats(&before)
+		}
+		var got counter
+		if err := d.Decode(p.Method, p.Body, int64(len(text)), nil, &got); err != nil || int(got) != len(text) {
+			t.Fatalf("%d bytes, %v", got, err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > 1<<20 {
+		t.Errorf("%d bytes allocated", used)
 	}
 }
 

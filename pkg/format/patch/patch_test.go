@@ -120,13 +120,15 @@ func readAll(b []byte) (*Reader, *Entries, []byte, error) {
 		return nil, nil, nil, err
 	}
 	var out bytes.Buffer
+	var decoder delta.Decoder
+	defer decoder.Close()
 	for {
 		s, _, body, err := p.NextSegment()
 		if err == io.EOF {
 			return p, e, out.Bytes(), nil
 		}
 		if err == nil {
-			err = delta.Decode(s.Method, body, s.Output, nil, &out)
+			err = decoder.Decode(s.Method, body, s.Output, nil, &out)
 		}
 		if err != nil {
 			return nil, nil, nil, err

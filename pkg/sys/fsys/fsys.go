@@ -23,7 +23,10 @@ type Info struct {
 	Mode     uint32 // 0 to 07777
 	UID, GID uint32
 	Size     int64 // bytes; a symlink's is the length of its text
-	ModTime  manifest.Time
+	// Room is what the content takes on the disk, in bytes: of a file with holes
+	// less than Size. File systems round it up, and count it late.
+	Room    int64
+	ModTime manifest.Time
 	// ChangeTime is st_ctime: it moves with every change to the inode. A new name
 	// moves it too, on most file systems (an Exchange on xfs does not), and two
 	// changes within a tick of the kernel's clock, some 4 ms, may show one time.

@@ -115,7 +115,7 @@ func (m *Mem) enter(at spot, name string) (spot, error) {
 
 func (v *volume) info(n *node) Info {
 	i := Info{
-		Kind: n.kind, Mode: n.mode, UID: n.uid, GID: n.gid, Size: int64(len(n.data)), ModTime: n.mtime, ChangeTime: n.ctime,
+		Kind: n.kind, Mode: n.mode, UID: n.uid, GID: n.gid, Size: int64(len(n.data)), Room: n.taken(0, int64(len(n.data))), ModTime: n.mtime, ChangeTime: n.ctime,
 		Dev: v.dev, Ino: n.ino, Links: uint64(n.links), Major: n.major, Minor: n.minor,
 	}
 	switch n.kind {
@@ -280,7 +280,7 @@ func (f *memFile) Write(p []byte) (int, error) {
 	fits := len(p)
 	if f.vol.limited {
 		// What is overwritten needs no room.
-		fits = int(min(uint64(len(p)), f.vol.room()+uint64(max(0, int64(len(f.node.data))-f.off))))
+		fits = int(min(uint64(len(p)), f.vol.room()+uint64(f.node.taken(f.off, f.off+int64(len(p))))))
 	}
 	if fits > 0 {
 		over := f.over && f.off+int64(fits) <= int64(len(f.node.data))

@@ -3,6 +3,7 @@ package fsys
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/relkit/relkit/pkg/format/manifest"
@@ -25,6 +26,7 @@ type node struct {
 
 	data   []byte
 	shared bool // another image holds the same data
+	gaps   []gap
 
 	children map[string]uint64
 	parent   uint64 // id, of a folder
@@ -38,8 +40,35 @@ func (n *node) clone() *node {
 	c := *n
 	n.shared, c.shared = true, true
 	c.xattrs, c.children = maps.Clone(n.xattrs), maps.Clone(n.children)
+	c.gaps = slices.Clone(n.gaps)
 	c.opens, c.writers = 0, 0
 	return &c
+}
+
+// gap is a hole of a file: bytes that are zeros and take no room.
+type gap struct{ from, to int64 }
+
+// fill makes bytes of a file data, or past its end nothing: no longer a hole.
+func (n *node) fill(from, to int64) {
+	var left []gap
+	for _, g := range n.gaps {
+		for _, part := range []gap{{g.from, min(g.to, from)}, {max(g.from, to), g.to}} {
+			if part.from < part.to {
+				left = append(left, part)
+			}
+		}
+	}
+	n.gaps = left
+}
+
+// taken is what a stretch of a file takes of the room, in bytes.
+func (n *node) taken(from, to int64) int64 {
+	to = min(to, int64(len(n.data)))
+	sum := max(0, to-from)
+	for _, g := range n.gaps {
+		sum -= max(0, min(g.to, to)-max(g.from, from))
+	}
+	return sum
 }
 
 // own makes the data the node's to change.
@@ -52,8 +81,10 @@ func (n *node) own() {
 func (n *node) resize(size int64) {
 	n.own()
 	if grow := int(size) - len(n.data); grow > 0 {
+		n.gaps = append(n.gaps, gap{int64(len(n.data)), size})
 		n.data = append(n.data, make([]byte, grow)...)
 	}
+	n.fill(size, math.MaxInt64)
 	n.data = n.data[:size]
 }
 
@@ -62,6 +93,7 @@ func (n *node) writeAt(p []byte, off int64) {
 		n.resize(end)
 	}
 	n.own()
+	n.fill(off, off+int64(len(p)))
 	copy(n.data[off:], p)
 }
 
@@ -223,12 +255,12 @@ func (im *image) sweep() {
 	maps.DeleteFunc(im.nodes, func(_ uint64, n *node) bool { return n.links == 0 })
 }
 
-// used is the room taken: content by the byte, and a little for each inode.
+// used is the room taken: content by the byte, holes for nothing, and a little for each inode.
 func (im *image) used() uint64 {
 	const perInode = 256
 	sum := uint64(0)
 	for _, n := range im.nodes {
-		sum += perInode + uint64(len(n.data))
+		sum += perInode + uint64(n.taken(0, int64(len(n.data))))
 		for name, value := range n.xattrs {
 			sum += uint64(len(name) + len(value))
 		}

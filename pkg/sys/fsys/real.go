@@ -254,7 +254,7 @@ func kindOf(mode uint32) manifest.Kind {
 
 func infoOf(st *unix.Stat_t) Info {
 	i := Info{
-		Kind: kindOf(st.Mode), Mode: st.Mode & 07777, UID: st.Uid, GID: st.Gid, Size: st.Size,
+		Kind: kindOf(st.Mode), Mode: st.Mode & 07777, UID: st.Uid, GID: st.Gid, Size: st.Size, Room: st.Blocks * 512,
 		ModTime:    manifest.Time{Sec: st.Mtim.Sec, Nsec: st.Mtim.Nsec},
 		ChangeTime: manifest.Time{Sec: st.Ctim.Sec, Nsec: st.Ctim.Nsec},
 		Dev:        st.Dev, Ino: st.Ino, Links: uint64(st.Nlink),
@@ -317,6 +317,11 @@ func (f *sparseFile) Read(b []byte) (int, error) {
 		err = pathError("read", f.Name(), err)
 	}
 	return n, err
+}
+
+// WriteTo is io.Copy's way; os.File's own would read the holes.
+func (f *sparseFile) WriteTo(w io.Writer) (int64, error) {
+	return io.CopyBuffer(w, struct{ io.Reader }{f}, make([]byte, 256<<10))
 }
 
 // nextData moves the descriptor's place, which Read does not use.
