@@ -106,7 +106,7 @@ func TestSparseAbove4GiB(t *testing.T) {
 func TestLongZeros(t *testing.T) {
 	b := make([]byte, 300<<10)
 	b[0], b[100<<10], b[160<<10] = 1, 1, 1
-	for at, want := range map[int64]int64{0: 96<<10 + 136<<10, 4096: 96<<10 + 136<<10, 1: 96<<10 + 132<<10} {
+	for at, want := range map[int64]int64{0: 96<<10 + 136<<10, 4096: 96<<10 + 136<<10, 1: 96<<10 + 136<<10} {
 		if got := longZeros(at, b); got > want || got < want-16<<10 {
 			t.Errorf("at %d: %d bytes, want %d", at, got, want)
 		}
