@@ -18,7 +18,10 @@ type Machine struct {
 	Labels map[string]string `toml:"labels"`
 	// Provides are names, or "name (= version)", that patches may require as they
 	// require other patches: a boot loader, a board's revision.
-	Provides  []string  `toml:"provides"`
+	Provides []string `toml:"provides"`
+	// Channel is the channel that this machine follows; "" where nothing says.
+	Channel   string    `toml:"channel"`
+	Policy    Policy    `toml:"policy"`
 	Retention Retention `toml:"retention"`
 	Audit     Audit     `toml:"audit"`
 	Mounts    Mounts    `toml:"mounts"`
@@ -71,6 +74,10 @@ func DecodeMachine(name string, data []byte) (Machine, error) {
 	var m Machine
 	if err := Decode(name, data, &m); err != nil {
 		return Machine{}, err
+	}
+	at := checker{places: findPlaces(data)}
+	if m.Policy.check(&at); len(at.mistakes) > 0 {
+		return Machine{}, at.error(name, data)
 	}
 	return m, m.check(name)
 }

@@ -113,7 +113,7 @@ func (s *Signer) Accepts(key ssh.PublicKey, namespace string, signed, now time.T
 		return errors.New("it is a certificate authority, which signs certificates alone")
 	case certified && !s.CertAuthority:
 		return errors.New("it signed with a certificate, and the line is for the key without one")
-	case s.Namespaces != "" && !matchList(namespace, s.Namespaces):
+	case !s.ForNamespace(namespace):
 		return fmt.Errorf("it is for namespaces %q, not %q", s.Namespaces, namespace)
 	case !s.ValidAfter.IsZero() && now.Unix() < s.ValidAfter.Unix():
 		return fmt.Errorf("it is valid only from %s", s.ValidAfter.UTC().Format(time.RFC3339))
@@ -129,6 +129,11 @@ func (s *Signer) Accepts(key ssh.PublicKey, namespace string, signed, now time.T
 		return err
 	}
 	return checkValidity(cert, signed, now)
+}
+
+// ForNamespace tells whether the line lets its key sign in a namespace at all.
+func (s *Signer) ForNamespace(namespace string) bool {
+	return s.Namespaces == "" || matchList(namespace, s.Namespaces)
 }
 
 // certifies tells whether the line is of the authority that certified key.

@@ -26,7 +26,7 @@ func Decode(data []byte, limit int, v any) error {
 	if i := invalidUTF8(data); i >= 0 {
 		return fmt.Errorf("offset %d: not UTF-8", i)
 	}
-	w := walker{dec: json.NewDecoder(bytes.NewReader(data)), data: data}
+	w := walker{dec: json.NewDecoder(bytes.NewReader(data)), data: data, known: map[reflect.Type]known{}}
 	if err := w.value(reflect.TypeOf(v).Elem()); err != nil {
 		return err
 	}
@@ -51,8 +51,20 @@ func Encode(v any) ([]byte, error) {
 
 // walker reads the tokens along the type they are going to be decoded into.
 type walker struct {
-	dec  *json.Decoder
-	data []byte
+	dec   *json.Decoder
+	data  []byte
+	known map[reflect.Type]known // the types met so far: a list may hold a million objects
+	depth int                    // of objects and arrays that are open
+}
+
+// maxDepth bounds nesting, as json.Unmarshal does; json.Decoder.Token does not,
+// and a stack that overflows ends the process.
+const maxDepth = 10000
+
+// known is what members says of a type.
+type known struct {
+	fields map[string]reflect.Type
+	elem   reflect.Type
 }
 
 var textUnmarshaler = reflect.TypeFor[encoding.TextUnmarshaler]()
@@ -65,6 +77,12 @@ func (w *walker) value(t reflect.Type) error {
 	tok, err := w.token()
 	if err != nil {
 		return err
+	}
+	if _, opens := tok.(json.Delim); opens {
+		if w.depth++; w.depth > maxDepth {
+			return fmt.Errorf("offset %d: nested more than %d deep", w.dec.InputOffset(), maxDepth)
+		}
+		defer func() { w.depth-- }()
 	}
 	switch tok {
 	case json.Delim('{'):
@@ -80,7 +98,12 @@ func (w *walker) value(t reflect.Type) error {
 }
 
 func (w *walker) object(t reflect.Type) error {
-	fields, elem := members(t)
+	k, ok := w.known[t]
+	if !ok {
+		k.fields, k.elem = members(t)
+		w.known[t] = k
+	}
+	fields, elem := k.fields, k.elem
 	seen := map[string]bool{}
 	for w.dec.More() {
 		tok, err := w.token()

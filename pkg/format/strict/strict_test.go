@@ -84,3 +84,20 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// TestDecodeNested: a document that is nothing but openings is an error, and not
+// a stack that grows with it.
+func TestDecodeNested(t *testing.T) {
+	for _, open := range []string{"[", `{"a":`} {
+		in := `{"labels":` + strings.Repeat(open, 4<<20)
+		var d doc
+		if err := Decode([]byte(in), len(in), &d); err == nil || !strings.Contains(err.Error(), "nested more than 10000 deep") {
+			t.Errorf("Decode = %v", err)
+		}
+	}
+	in := `{"labels":` + strings.Repeat("[", maxDepth-1) + strings.Repeat("]", maxDepth-1) + "}"
+	var d doc
+	if err := Decode([]byte(in), len(in), &d); err == nil || !strings.Contains(err.Error(), "got a JSON array") {
+		t.Errorf("Decode of what is not too deep = %v", err)
+	}
+}
