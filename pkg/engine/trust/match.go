@@ -29,6 +29,9 @@ func (p Policy) match(claims []claim, found []finding, what string) ([]Accepted,
 		if !slices.ContainsFunc(claims, func(c claim) bool { return c.meets(r) != "" }) {
 			return nil, missing(r, claims, found, what)
 		}
+		if err := p.tooFew(r, claims, found, what); err != nil {
+			return nil, err
+		}
 	}
 	m := matching{require: require, claims: claims, holder: map[string]int{}, chosen: make([]int, len(require))}
 	for i := range require {
@@ -43,6 +46,24 @@ func (p Policy) match(claims []claim, found []finding, what string) ([]Accepted,
 		accepted[i].Role = claims[m.chosen[i]].meets(r)
 	}
 	return accepted, nil
+}
+
+// tooFew says that a requirement takes more keys than speak for it.
+func (p Policy) tooFew(requirement string, claims []claim, found []finding, what string) error {
+	several := slices.DeleteFunc(p.require(), func(r string) bool { return r != requirement })
+	speaking := slices.DeleteFunc(slices.Clone(claims), func(c claim) bool { return c.meets(requirement) == "" })
+	keys := keysOf(speaking)
+	if len(keys) >= len(several) {
+		return nil
+	}
+	text := fmt.Sprintf("roles %s need %d different keys, and the %ss found are by %s", quoted(several), len(several), what, strings.Join(keys, ", "))
+	role, _, _ := strings.Cut(requirement, "|")
+	for _, f := range found {
+		if f.role == role || f.role == "" {
+			text += "; " + f.err.Error()
+		}
+	}
+	return &missingRole{role, text}
 }
 
 type matching struct {

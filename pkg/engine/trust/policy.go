@@ -33,6 +33,17 @@ type Policy struct {
 	// named twice needs two. An element may offer a choice, as "status|release".
 	// None means DefaultRequire.
 	Require []string
+	// Thresholds is how many keys a role takes wherever it is required, one where
+	// nothing is said; of a choice the first role's.
+	Thresholds map[string]int
+	// Evidence are the roles whose sign-offs must name what they rest on.
+	Evidence []string
+	// Revoked tells why a key, by its fingerprint, never counts; nil for none.
+	Revoked func(print string) error
+	// ClockWrong says that the clock is known to be wrong, so that "now" is only a
+	// time that has passed: what is valid from a later time on counts if it was
+	// valid when it signed.
+	ClockWrong bool
 	// Subject is the file that is verified, for hints; "" says "FILE".
 	Subject string
 }
@@ -45,6 +56,8 @@ type Accepted struct {
 	// authority: no file on the machine lists the key then; "" without one.
 	Certificate string    `json:"certificate,omitempty"`
 	Time        time.Time `json:"time"` // when the signer says it was signed; zero for a bare signature
+	// Evidence is what the signer's word rests on.
+	Evidence []signature.Evidence `json:"evidence,omitempty"`
 }
 
 // Signer is the key, with its certificate.
@@ -67,7 +80,8 @@ func certificate(key ssh.PublicKey) string {
 // claim is a signature that verifies and may stand for the roles it names.
 type claim struct {
 	Accepted
-	roles []string
+	roles   []string
+	verdict string // of a sign-off
 }
 
 // CheckSignoffs tells whether the sign-offs of the patch with identity patchID
@@ -78,8 +92,10 @@ type claim struct {
 // A certificate has to have been valid at the time that the sign-off gives, and
 // need not be now: it may live for a day, the patch for years. Its holder could
 // give a time that has passed, so whoever is to be locked out at once is, by
-// their line or their authority's. Sign-offs that do not count (of another patch, by an unknown key, not
-// passed) are passed over: anybody can put one into a patch.
+// their line or their authority's, or by being revoked. Sign-offs that do not
+// count (of another patch, by an unknown key) are passed over: anybody can put
+// one into a patch. But a verdict other than pass, by a key that may sign as its
+// role, required or not, refuses the patch until that key says otherwise later.
 func CheckSignoffs(policy Policy, patchID digest.Digest, signoffs []signature.SignedDoc, now time.Time) ([]Accepted, error) {
 	if policy.Allowed == nil {
 		return nil, failure.Errorf(failure.Untrusted, "no allowed signers to check the sign-offs against")
@@ -87,7 +103,7 @@ func CheckSignoffs(policy Policy, patchID digest.Digest, signoffs []signature.Si
 	if len(signoffs) > maxSignoffs {
 		return nil, failure.Errorf(failure.Untrusted, "%d sign-offs: at most %d", len(signoffs), maxSignoffs)
 	}
-	var claims []claim
+	var all []claim
 	var found []finding
 	for _, doc := range signoffs {
 		c, role, err := policy.checkSignoff(patchID, doc, now)
@@ -95,14 +111,44 @@ func CheckSignoffs(policy Policy, patchID digest.Digest, signoffs []signature.Si
 			found = append(found, finding{role, fmt.Errorf("%s: %w", doc.Name, err)})
 			continue
 		}
-		claims = append(claims, c)
+		all = append(all, c)
+	}
+	claims, against := weigh(all)
+	for _, c := range against {
+		found = append(found, finding{c.Role, c.objection()})
 	}
 	accepted, err := policy.match(claims, found, "sign-off")
+	if err == nil && len(against) > 0 {
+		return nil, failure.As(failure.Untrusted, against[0].objection())
+	}
 	var missing *missingRole
 	if errors.As(err, &missing) {
 		return nil, failure.WithHint(failure.As(failure.Untrusted, err), "relkit sign %s --as %s --key KEY", cmp.Or(policy.Subject, "FILE"), missing.role)
 	}
 	return accepted, failure.As(failure.Untrusted, err)
+}
+
+// weigh takes each key's last word in each role: those who pass the patch, and
+// those who do not. Of two words of one time the one against it counts.
+func weigh(all []claim) (passed, against []claim) {
+	for _, c := range all {
+		answered := slices.ContainsFunc(all, func(o claim) bool {
+			later := o.Time.After(c.Time) || o.Time.Equal(c.Time) && c.verdict == signature.VerdictPass
+			return o.KeyFingerprint == c.KeyFingerprint && o.Role == c.Role && o.verdict != c.verdict && later
+		})
+		switch {
+		case answered:
+		case c.verdict == signature.VerdictPass:
+			passed = append(passed, c)
+		default:
+			against = append(against, c)
+		}
+	}
+	return passed, against
+}
+
+func (c claim) objection() error {
+	return fmt.Errorf("the verdict of key %s as %q is %q, of %s", c.KeyFingerprint, c.Role, c.verdict, c.Time.UTC().Format(time.RFC3339))
 }
 
 // checkSignoff returns the role that a sign-off speaks for wherever it can be told.
@@ -116,11 +162,11 @@ func (p Policy) checkSignoff(patchID digest.Digest, doc signature.SignedDoc, now
 		return claim{}, "", err
 	}
 	print := signature.Fingerprint(key)
-	switch {
-	case s.Patch != patchID:
+	if s.Patch != patchID {
 		return claim{}, s.Role, fmt.Errorf("it is about patch %s, not %s", s.Patch, patchID)
-	case s.Verdict != signature.VerdictPass:
-		return claim{}, s.Role, fmt.Errorf("the verdict of key %s is %q", print, s.Verdict)
+	}
+	if err := p.revoked(key); err != nil {
+		return claim{}, s.Role, fmt.Errorf("key %s signed as %q but %w", print, s.Role, err)
 	}
 	lines := p.Allowed.Find(key)
 	if len(lines) == 0 {
@@ -129,17 +175,42 @@ func (p Policy) checkSignoff(patchID digest.Digest, doc signature.SignedDoc, now
 	var why []string
 	for _, l := range lines {
 		place := fmt.Sprintf("(%s line %d)", p.file(), l.Line)
-		err := l.Accepts(key, signature.NamespaceSignoff, s.Time, now)
-		if roles := l.Roles(key); err == nil && !slices.Contains(roles, s.Role) {
+		err := l.Accepts(key, signature.NamespaceSignoff, s.Time, p.at(s.Time, now))
+		roles := l.Roles(key)
+		switch {
+		case err != nil:
+			why = append(why, fmt.Sprintf("does not count: %v %s", err, place))
+		case !slices.Contains(roles, s.Role):
 			why = append(why, fmt.Sprintf("is %s %s", listedAs(l, roles), place))
-			continue
+		case len(s.Evidence) == 0 && s.Verdict == signature.VerdictPass && slices.Contains(p.Evidence, s.Role):
+			return claim{}, s.Role, fmt.Errorf("key %s signed as %q without evidence, which the policy of this machine wants", print, s.Role)
+		default:
+			return claim{Accepted{s.Role, print, certificate(key), s.Time, s.Evidence}, []string{s.Role}, s.Verdict}, s.Role, nil
 		}
-		if err == nil {
-			return claim{Accepted{s.Role, print, certificate(key), s.Time}, []string{s.Role}}, s.Role, nil
-		}
-		why = append(why, fmt.Sprintf("does not count: %v %s", err, place))
 	}
 	return claim{}, s.Role, fmt.Errorf("key %s signed as %q but %s", print, s.Role, strings.Join(why, ", and "))
+}
+
+// revoked tells why a key, or who certified it, never counts.
+func (p Policy) revoked(key ssh.PublicKey) error {
+	if p.Revoked == nil {
+		return nil
+	}
+	err := p.Revoked(signature.Fingerprint(key))
+	if cert, ok := key.(*ssh.Certificate); ok && err == nil {
+		if err = p.Revoked(signature.Fingerprint(cert.SignatureKey)); err != nil {
+			err = fmt.Errorf("of its authority: %w", err)
+		}
+	}
+	return err
+}
+
+// at is the time that a line has to hold at.
+func (p Policy) at(signed, now time.Time) time.Time {
+	if p.ClockWrong && signed.After(now) {
+		return signed
+	}
+	return now
 }
 
 // CheckDocument tells whether the armored signatures over doc, in a namespace,
@@ -162,13 +233,18 @@ func CheckDocument(policy Policy, namespace string, doc []byte, sigs []signature
 			continue
 		}
 		print := signature.Fingerprint(key)
-		signed := issued(doc, now)
-		roles := policy.Allowed.Roles(key, namespace, signed, now)
-		if len(roles) == 0 {
-			found = append(found, finding{"", fmt.Errorf("%s: key %s %s", s.Name, print, policy.whyNot(key, namespace, signed, now))})
+		if err := policy.revoked(key); err != nil {
+			found = append(found, finding{"", fmt.Errorf("%s: key %s: %w", s.Name, print, err)})
 			continue
 		}
-		claims = append(claims, claim{Accepted{KeyFingerprint: print, Certificate: certificate(key)}, roles})
+		signed := issued(doc, now)
+		at := policy.at(signed, now)
+		roles := policy.Allowed.Roles(key, namespace, signed, at)
+		if len(roles) == 0 {
+			found = append(found, finding{"", fmt.Errorf("%s: key %s %s", s.Name, print, policy.whyNot(key, namespace, signed, at))})
+			continue
+		}
+		claims = append(claims, claim{Accepted: Accepted{KeyFingerprint: print, Certificate: certificate(key)}, roles: roles})
 	}
 	accepted, err := policy.match(claims, found, "signature")
 	return accepted, failure.As(failure.Untrusted, err)
@@ -210,11 +286,27 @@ func listedAs(l signature.Signer, roles []string) string {
 	return "listed as " + quoted(roles)
 }
 
+// require is every required role as often as it takes keys.
 func (p Policy) require() []string {
-	if len(p.Require) == 0 {
-		return []string{DefaultRequire}
+	wanted := p.Require
+	if len(wanted) == 0 {
+		wanted = []string{DefaultRequire}
 	}
-	return p.Require
+	var all []string
+	for i, r := range wanted {
+		if slices.Contains(wanted[:i], r) {
+			continue
+		}
+		n := 0
+		for _, o := range wanted {
+			if o == r {
+				n++
+			}
+		}
+		first, _, _ := strings.Cut(r, "|")
+		all = append(all, slices.Repeat([]string{r}, max(n, p.Thresholds[first]))...)
+	}
+	return all
 }
 
 func (p Policy) file() string {

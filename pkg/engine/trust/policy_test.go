@@ -130,7 +130,7 @@ func TestCheckSignoffsRefuses(t *testing.T) {
 		"unknown key":   {policy(t, "", "release bob"), alice, "key " + print("alice") + ` signed as "release" but is not in allowed_signers`},
 		"similar role":  {policy(t, "", "release@example.com alice"), alice, `listed as "release@example.com"`},
 		"other patch":   {policy(t, "", "release alice"), []signature.SignedDoc{signoff(t, "alice", "release", func(s *signature.Signoff) { s.Patch = digest.Of(nil) })}, "it is about patch " + digest.Of(nil).String()},
-		"verdict":       {policy(t, "", "release alice"), []signature.SignedDoc{signoff(t, "alice", "release", func(s *signature.Signoff) { s.Verdict = "fail" })}, `verdict of key ` + print("alice") + ` is "fail"`},
+		"verdict":       {policy(t, "", "release alice"), []signature.SignedDoc{signoff(t, "alice", "release", func(s *signature.Signoff) { s.Verdict = "fail" })}, `verdict of key ` + print("alice") + ` as "release" is "fail"`},
 		"tampered":      {policy(t, "", "release alice"), []signature.SignedDoc{tampered}, "does not verify"},
 		"unknown field": {policy(t, "", "release alice"), []signature.SignedDoc{unknown}, `unknown field "mood"`},
 		"namespace":     {policy(t, "", `release namespaces="relkit-channel" alice`), alice, `does not count: it is for namespaces "relkit-channel"`},

@@ -21,6 +21,12 @@ const (
 
 	LogClosed    Event = "log-closed"    // the last line of a file that another continues
 	LogContinued Event = "log-continued" // the first line of one that continues another
+
+	// TrustInstalled and TrustUpdated: a trust document is the machine's from here on.
+	TrustInstalled Event = "trust-installed"
+	TrustUpdated   Event = "trust-updated"
+	// TimeReset: what was remembered of time was forgotten.
+	TimeReset Event = "time-reset"
 )
 
 // AuditLine is one line of audit.jsonl. Prev is the digest of the line before
