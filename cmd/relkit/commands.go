@@ -20,6 +20,7 @@ func commands(e *env) []*cli.Command {
 		prepareclientCommand(e),
 		serveCommand(e),
 		signCommand(e),
+		trustCommand(e),
 	}
 }
 

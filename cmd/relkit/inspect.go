@@ -1,17 +1,15 @@
 package main
 
 import (
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/relkit/relkit/pkg/engine/trust"
 	"github.com/relkit/relkit/pkg/failure"
-	"github.com/relkit/relkit/pkg/format/signature"
 	"github.com/relkit/relkit/pkg/inspect"
 	"github.com/relkit/relkit/pkg/ui"
 )
@@ -26,6 +24,7 @@ func inspectCommand(e *env) *cli.Command {
 			&cli.BoolFlag{Name: "files", Usage: "list each file of a patch or manifest"},
 			&cli.BoolFlag{Name: "verify", Usage: "exit 5 unless it is whole and signed by those who may"},
 			&cli.StringFlag{Name: "allowed-signers", Usage: "those in `FILE` may sign", Value: defaultSigners},
+			&cli.StringFlag{Name: "trust", Usage: "those in the trust document `FILE` may sign"},
 			&cli.StringSliceFlag{Name: "require-signoff", Usage: "want the sign-offs of `ROLE,…` (default: " + trust.DefaultRequire + ")"},
 		},
 		Action: func(c *cli.Context) error {
@@ -35,7 +34,7 @@ func inspectCommand(e *env) *cli.Command {
 			}
 			o := inspect.Options{Files: c.Bool("files"), Verify: c.Bool("verify"), Now: e.Now()}
 			if o.Verify {
-				if o.Policy, err = readPolicy(c); err != nil {
+				if o.Policy, o.Trust, err = readPolicy(c, o.Now); err != nil {
 					return err
 				}
 			}
@@ -64,23 +63,35 @@ func inspectCommand(e *env) *cli.Command {
 	}
 }
 
-// readPolicy reads who may sign and who must.
-func readPolicy(c *cli.Context) (trust.Policy, error) {
-	name := c.String("allowed-signers")
-	f, err := os.Open(name)
-	if err != nil {
-		return trust.Policy{}, failure.WithHint(failure.As(failure.Usage, err), "--allowed-signers FILE names those who may sign, a line each: echo \"release $(cat release.pub)\" >FILE")
+// readPolicy reads who may sign and who must, and the trust document where one says so.
+func readPolicy(c *cli.Context, now time.Time) (p trust.Policy, d *trust.Document, err error) {
+	if err := exclusive(c, "trust", "allowed-signers"); err != nil {
+		return p, nil, err
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, signature.MaxAllowedSigners+1))
-	if err != nil {
-		return trust.Policy{}, err
+	p.File = filepath.Base(c.String("allowed-signers"))
+	if name := c.String("trust"); name != "" {
+		if d, err = readTrustFile(name); err != nil {
+			return p, nil, err
+		}
+		p = d.Policy(trust.Clock{Shown: now})
+	} else if p.Allowed, err = readSigners(c.String("allowed-signers")); err != nil {
+		return p, nil, err
 	}
-	allowed, err := signature.ParseAllowedSigners(data)
-	if err != nil {
-		return trust.Policy{}, failure.As(failure.Usage, fmt.Errorf("reading %q: %w", name, err))
+	p.Require = commaList(c.StringSlice("require-signoff"))
+	return p, d, nil
+}
+
+// readTrustFile reads a trust document and FILE.sig beside it.
+func readTrustFile(name string) (*trust.Document, error) {
+	d, err := trust.ReadDocument(os.DirFS(filepath.Dir(name)), filepath.Base(name))
+	if failure.Of(err) == failure.Failed {
+		err = failure.As(failure.Usage, err)
 	}
-	return trust.Policy{Allowed: allowed, File: filepath.Base(name), Require: commaList(c.StringSlice("require-signoff"))}, nil
+	if err != nil {
+		return nil, err
+	}
+	d.Name = name
+	return d, nil
 }
 
 // inspectLines lays out what was found; nothing in it moves the terminal.

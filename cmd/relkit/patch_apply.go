@@ -72,7 +72,7 @@ func patchApplyCommand(e *env) *cli.Command {
 
 // updateOptions reads the flags that patch-apply and patch-rollback share.
 func (e *env) updateOptions(c *cli.Context) (o update.Options, err error) {
-	o = update.Options{Root: c.String("root"), State: c.String("state"), DryRun: c.Bool("dry-run"), Now: e.Now, Log: e.Log, Progress: e.progress(), Hold: e.hold}
+	o = update.Options{Root: c.String("root"), State: c.String("state"), DryRun: c.Bool("dry-run"), Now: e.Now, Built: builtAt(), Log: e.Log, Progress: e.progress(), Hold: e.hold}
 	if o.Jobs, err = jobs(c); err != nil {
 		return o, err
 	}
@@ -106,18 +106,26 @@ func (e *env) applyOptions(c *cli.Context, o update.Options) (a update.ApplyOpti
 		a.Protected = append(a.Protected, rel)
 	}
 	a.Policy.Require = commaList(c.StringSlice("require-signoff"))
-	b, err := os.ReadFile(a.Policy.File)
-	if err != nil {
-		if a.InsecureUnsigned && errors.Is(err, fs.ErrNotExist) && !c.IsSet("allowed-signers") {
-			return a, nil
-		}
-		return a, failure.WithHint(failure.As(failure.Usage, fmt.Errorf("reading the allowed signers: %w", err)),
-			"echo \"release $(cat release.pub)\" >>%s  # trusts that key to sign releases", a.Policy.File)
-	}
-	if a.Policy.Allowed, err = signature.ParseAllowedSigners(b); err != nil {
-		return a, failure.As(failure.Usage, fmt.Errorf("reading %s: %w", a.Policy.File, err))
+	a.SignersGiven = c.IsSet("allowed-signers")
+	a.Policy.Allowed, a.NoSigners = readSigners(a.Policy.File)
+	if a.InsecureUnsigned && !a.SignersGiven && errors.Is(a.NoSigners, fs.ErrNotExist) {
+		a.NoSigners = nil
 	}
 	return a, nil
+}
+
+// readSigners reads who may sign on a machine that has no trust document.
+func readSigners(name string) (*signature.AllowedSigners, error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return nil, failure.WithHint(failure.As(failure.Usage, fmt.Errorf("reading the allowed signers: %w", err)),
+			"echo \"release $(cat release.pub)\" >>%s  # trusts that key to sign releases", name)
+	}
+	allowed, err := signature.ParseAllowedSigners(b)
+	if err != nil {
+		return nil, failure.As(failure.Usage, fmt.Errorf("reading %s: %w", name, err))
+	}
+	return allowed, nil
 }
 
 // checkTimeout is the value of --check-timeout, which must be a time.

@@ -17,11 +17,21 @@ import (
 	"github.com/relkit/relkit/pkg/failure"
 )
 
-// TestMain lets scripts run two programs: relkit itself, and the same frame
-// around commands made for its tests.
+// TestMain lets scripts run three programs: relkit itself, the same at another
+// time (relkit-at 1970-01-01T00:00:00Z ARG…), and the same frame around commands
+// made for its tests.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"relkit": main,
+		"relkit-at": func() {
+			at, err := time.Parse(time.RFC3339, os.Args[1])
+			if err != nil {
+				panic(err)
+			}
+			e := newEnv()
+			e.Now = func() time.Time { return at }
+			os.Exit(run(context.Background(), e, append([]string{"relkit"}, os.Args[2:]...)))
+		},
 		"sample": func() {
 			e := newEnv()
 			e.Commands = sampleCommands

@@ -16,7 +16,7 @@ func signCommand(e *env) *cli.Command {
 		Usage:     "sign off a patch, or sign another file",
 		ArgsUsage: "FILE",
 		Flags: append([]cli.Flag{
-			&cli.StringFlag{Name: "as", Usage: "sign a patch off as `ROLE`"},
+			&cli.StringFlag{Name: "as", Usage: "sign a patch off, or a trust document, as `ROLE`"},
 			&cli.StringFlag{Name: "verdict", Usage: "the role's word is `pass|fail` (default: pass)"},
 			&cli.StringSliceFlag{Name: "evidence", Usage: "the verdict rests on `FILE`"},
 			&cli.BoolFlag{Name: "detached", Usage: "write the sign-off beside the patch, not into it"},
@@ -49,6 +49,9 @@ func signCommand(e *env) *cli.Command {
 			signed, err := patchmake.Sign(c.Context, files[0], o)
 			if err != nil {
 				return err
+			}
+			if signed.Note != "" {
+				e.Log.Warn(signed.Note)
 			}
 			return e.print(signed, signed.Wrote...)
 		},

@@ -28,8 +28,10 @@ type FetchOptions struct {
 	// State is where relkit keeps what it knows of the machine.
 	State string
 	// Policy is who may sign channels; its Require is the roles of the releases
-	// document. Policy.Allowed nil refuses every channel.
-	Policy trust.Policy
+	// document. Policy.Allowed nil refuses every channel. Where the machine has a
+	// trust document, that says who may sign instead; SignersGiven has it said so.
+	Policy       trust.Policy
+	SignersGiven bool
 	// Machine is who asks; Force takes a release whatever its share.
 	Machine channel.Machine
 	Force   bool
@@ -185,6 +187,10 @@ func download(ctx context.Context, repo repository, files []FetchedFile, o Fetch
 
 // fetchChannel verifies a channel, decides, and downloads.
 func fetchChannel(ctx context.Context, repo repository, ref Ref, o FetchOptions) (*Fetched, error) {
+	document, err := o.readTrust()
+	if err != nil {
+		return nil, err
+	}
 	if o.Policy.Allowed == nil {
 		return nil, failure.WithHint(failure.Errorf(failure.Usage, "verifying a channel: there is no %s to say who may sign it", cmp.Or(o.Policy.File, "allowed_signers")),
 			"relkit fetch %s --allowed-signers FILE", failure.Word(ref.String()))
@@ -192,6 +198,11 @@ func fetchChannel(ctx context.Context, repo repository, ref Ref, o FetchOptions)
 	pair, err := readChannel(ctx, repo, ref, o)
 	if err != nil {
 		return nil, err
+	}
+	if document != nil {
+		if err := document.Valid(pair.Releases.Product, trust.Clock{Shown: o.now()}); err != nil {
+			return nil, err
+		}
 	}
 	installed, err := readVersion(o.State)
 	if err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/signature"
+	"github.com/relkit/relkit/pkg/format/trustdoc"
 )
 
 // Options say how closely to look.
@@ -29,7 +30,9 @@ type Options struct {
 	// Verify wants it whole and signed as Policy says.
 	Verify bool
 	Policy trust.Policy
-	Now    time.Time
+	// Trust, where not nil, is the trust document that Policy is of.
+	Trust *trust.Document
+	Now   time.Time
 	// Folder says that what lies beside the file is meant as well.
 	Folder bool
 	// Beside are the sign-offs that lie beside a patch.
@@ -48,9 +51,11 @@ type Result struct {
 	Document any `json:"document,omitempty"`
 	// Signoffs are those inside a patch, and those beside it.
 	Signoffs []Signoff `json:"signoffs,omitempty"`
-	Files    []File    `json:"files,omitempty"`
-	Tree     *Tree     `json:"tree,omitempty"`
-	Audit    *Audit    `json:"audit,omitempty"`
+	// Signatures are those beside a trust document.
+	Signatures []Signature `json:"signatures,omitempty"`
+	Files      []File      `json:"files,omitempty"`
+	Tree       *Tree       `json:"tree,omitempty"`
+	Audit      *Audit      `json:"audit,omitempty"`
 	// Whole says what of a folder has been compared with the record.
 	Whole string `json:"whole,omitempty"`
 	// Verified is set with --verify: who vouches for it.
@@ -143,6 +148,9 @@ func (res *Result) document(ctx context.Context, r io.Reader, o Options) error {
 		return failure.As(failure.Untrusted, err)
 	}
 	res.Kind = kind
+	if _, ok := res.Document.(*trustdoc.Document); ok {
+		return res.trust(b, o)
+	}
 	if !o.Verify || res.Audit != nil {
 		return nil // of an audit log the chain has been verified
 	}
@@ -193,7 +201,7 @@ func readSignature(name string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, signature.MaxSize+1))
+	return io.ReadAll(io.LimitReader(f, signature.MaxSeveralSize+1))
 }
 
 // contextReader stops reading when its context ends.

@@ -16,6 +16,7 @@ import (
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/record"
 	"github.com/relkit/relkit/pkg/format/signature"
+	"github.com/relkit/relkit/pkg/format/trustdoc"
 )
 
 // Tree is what a manifest says in numbers.
@@ -51,6 +52,8 @@ func decode(schema string, b []byte, res *Result) (kind string, err error) {
 		res.Document, err = channel.ParseStatus(b)
 	case machine.Schema:
 		res.Document, err = machine.Decode(b)
+	case trustdoc.Schema:
+		res.Document, err = trustdoc.Parse(b)
 	case signature.SignoffSchema:
 		res.Document, err = signature.ParseSignoff(b)
 	case journal.AuditSchema:
@@ -116,6 +119,8 @@ func namespaceOf(schema string) string {
 	switch schema {
 	case channel.ReleasesSchema, channel.StatusSchema:
 		return signature.NamespaceChannel
+	case trustdoc.Schema:
+		return signature.NamespaceTrust
 	}
 	return "relkit-file"
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/relkit/relkit/pkg/format/patch"
+	"github.com/relkit/relkit/pkg/format/trustdoc"
 )
 
 // Rows is what was found for a person: a name and a value a row, then the
@@ -24,11 +25,20 @@ func (res *Result) Rows() [][]string {
 	case nil:
 	case *patch.Header:
 		rows = append(rows, patchRows(doc)...)
+	case *trustdoc.Document:
+		rows = append(rows, TrustRows(doc)...)
 	default:
 		rows = append(rows, flatten(doc)...)
 	}
 	for _, s := range res.Signoffs {
 		rows = append(rows, []string{"sign-off", signoffText(s)})
+	}
+	for _, s := range res.Signatures {
+		text := "by " + s.Key
+		if s.Problem != "" {
+			text = "does not count: " + strconv.Quote(s.Problem)
+		}
+		rows = append(rows, []string{"signature", text})
 	}
 	if t := res.Tree; t != nil {
 		rows = append(rows, treeRows(t)...)
@@ -40,7 +50,11 @@ func (res *Result) Rows() [][]string {
 		rows = append(rows, []string{"whole", res.Whole})
 	}
 	for _, a := range res.Verified {
-		rows = append(rows, []string{"verified", a.Role + " by " + a.Signer()})
+		text := a.Role + " by " + a.Signer()
+		for _, e := range a.Evidence {
+			text += ", evidence " + e.Name + " " + e.Digest.String()
+		}
+		rows = append(rows, []string{"verified", text})
 	}
 	return rows
 }

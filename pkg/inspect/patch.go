@@ -43,6 +43,11 @@ func (res *Result) patch(r io.Reader, o Options) error {
 		if p.Header().Expired(o.Now) {
 			return failure.Errorf(failure.Untrusted, "the patch expired on %s", p.Header().Expires)
 		}
+		if o.Trust != nil {
+			if err := o.Trust.Valid(p.Header().Product, trust.Clock{Shown: o.Now}); err != nil {
+				return err
+			}
+		}
 		if res.Verified, err = trust.CheckSignoffs(o.Policy, p.ID(), signoffs, o.Now); err != nil {
 			return err
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/patch"
 	"github.com/relkit/relkit/pkg/format/signature"
+	"github.com/relkit/relkit/pkg/format/trustdoc"
 )
 
 const (
@@ -62,12 +63,15 @@ type Signed struct {
 	Role      string        `json:"role,omitempty"`
 	Verdict   string        `json:"verdict,omitempty"`
 	Key       string        `json:"key"`
+	// Note is what whoever signed should know; "" for nothing.
+	Note string `json:"note,omitempty"`
 	// Wrote are the files that were written.
 	Wrote []string `json:"wrote"`
 }
 
 // Sign signs a file. To a patch it adds a sign-off, in place; any other file
-// gets FILE.sig, of the namespace that its schema has.
+// gets FILE.sig, of the namespace that its schema has; a trust document's holds
+// the signatures of several keys.
 func Sign(ctx context.Context, name string, o SignOptions) (*Signed, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -148,6 +152,9 @@ func signPatch(ctx context.Context, f *os.File, s *Signed, o SignOptions) error 
 // signFile makes the detached signature of a file that is no patch.
 func signFile(f *os.File, s *Signed, o SignOptions) (err error) {
 	s.Namespace = namespaceOf(f)
+	if s.Namespace == signature.NamespaceTrust {
+		return signTrust(f, s, o)
+	}
 	if s.Digest, _, err = digest.OfReader(io.NewSectionReader(f, 0, 1<<62)); err != nil {
 		return err
 	}
@@ -170,6 +177,8 @@ func namespaceOf(f io.ReaderAt) string {
 	switch head.Schema {
 	case channel.ReleasesSchema, channel.StatusSchema:
 		return signature.NamespaceChannel
+	case trustdoc.Schema:
+		return signature.NamespaceTrust
 	}
 	return namespaceFile
 }

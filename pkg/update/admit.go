@@ -18,7 +18,7 @@ const MachineFile = "etc/relkit/machine.toml"
 // admit decides by the header alone whether the patch is for this machine as it
 // is, or as w says that it will be.
 func (a *applier) admit(h *patch.Header, w *world) error {
-	if h.Expired(a.opt.Now()) {
+	if h.Expired(a.trustedNow()) {
 		return failure.Errorf(failure.Refused, "patch %s expired at %s", h.ID, h.Expires.Format("2006-01-02 15:04:05Z07:00"))
 	}
 	if by, ok := w.by[h.ID]; ok {

@@ -33,7 +33,13 @@ type Source struct {
 // ApplyOptions are how patches are applied.
 type ApplyOptions struct {
 	Options
+	// Policy is the roles that the command line asks for and, for a machine that
+	// has no trust document, who may sign.
 	Policy trust.Policy
+	// NoSigners is why Policy does not say who may sign; it is returned where that
+	// is needed. SignersGiven says that they were named on the command line.
+	NoSigners    error
+	SignersGiven bool
 	// InsecureUnsigned applies patches whose sign-offs do not satisfy the
 	// policy; it is written into the audit log.
 	InsecureUnsigned bool
@@ -104,6 +110,9 @@ const ApplySchema = "relkit.apply/v1"
 // applied; a pipe, which must be the only one, is verified as it is read, each
 // segment before it is unpacked and all before anything is visible.
 func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Result, err error) {
+	if o.NoSigners != nil && !hasState(o.Options) {
+		return nil, o.NoSigners // before anything is made
+	}
 	m, err := openMachine(o.Options)
 	if err != nil {
 		return nil, err
@@ -116,6 +125,9 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 		return nil, err
 	}
 	a := &applier{machine: m, o: o, given: words(sources)}
+	if err := a.readAuthority(); err != nil {
+		return nil, err
+	}
 	if err := a.timely(sources); err != nil {
 		return nil, m.refuse(err, journal.AuditLine{})
 	}
@@ -145,6 +157,7 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 type applier struct {
 	*machine
 	o ApplyOptions
+	authority
 	// found are patches of this run of which the tree had all already: no journal
 	// tells of them.
 	found []*patch.Header
@@ -223,24 +236,6 @@ func (a *applier) openPatch(r io.Reader, s Source) (*patch.Reader, []trust.Accep
 		return nil, nil, a.refuse(trusted, auditOf(p))
 	}
 	return p, accepted, nil
-}
-
-// trust tells whether the sign-offs suffice, or that they need not.
-func (a *applier) trust(p *patch.Reader, s Source) (accepted []trust.Accepted, err error) {
-	docs := append(p.Signoffs(), s.Beside...)
-	if a.o.Policy.Allowed == nil && !a.o.InsecureUnsigned {
-		err = failure.Errorf(failure.Untrusted, "no allowed signers are known on this machine")
-	} else if a.o.Policy.Allowed != nil {
-		policy := a.o.Policy
-		if !s.Once {
-			policy.Subject = failure.Word(s.Name)
-		}
-		accepted, err = trust.CheckSignoffs(policy, p.ID(), docs, a.opt.Now())
-	}
-	if a.o.InsecureUnsigned {
-		return accepted, nil
-	}
-	return accepted, err
 }
 
 func auditOf(p *patch.Reader) journal.AuditLine {
@@ -386,7 +381,10 @@ func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string]
 		return err
 	}
 	for _, s := range r.Signoffs {
-		record.Signoffs = append(record.Signoffs, s.Role+" "+s.Signer())
+		record.Signoffs = append(record.Signoffs, s.String())
+	}
+	if a.waived != "" {
+		record.Reason = "waived: " + a.waived
 	}
 	tx, err := transaction.Begin(a.target, s, record)
 	if err != nil {

@@ -35,7 +35,9 @@ type Options struct {
 	// Jobs is how many files are read at a time.
 	Jobs int
 	Now  func() time.Time
-	Log  *slog.Logger
+	// Built is when relkit was built, a time that has passed; zero where nobody knows.
+	Built time.Time
+	Log   *slog.Logger
 	// Progress hears how far an apply is, in bytes; nil for nobody.
 	Progress Progress
 	// Hold is called before what must not be cut short, and what it returns after;
@@ -150,11 +152,7 @@ func openMachine(o Options) (m *machine, err error) {
 }
 
 func (m *machine) openState() (fsys.FS, error) {
-	path := m.opt.State
-	if path == "" {
-		path = filepath.Join(m.opt.Root, DefaultState)
-	}
-	path, err := filepath.Abs(path)
+	path, err := filepath.Abs(m.opt.statePath())
 	if err != nil {
 		return nil, err
 	}

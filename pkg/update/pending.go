@@ -170,6 +170,9 @@ func (a *applier) commitStaged(ctx context.Context, t *state.Transaction) (*Resu
 	default:
 		return nil, a.pendingError(t)
 	}
+	if err := a.stillTrusted(t.Records[0]); err != nil {
+		return nil, err
+	}
 	if !a.inWindow() {
 		return nil, a.outsideWindow()
 	}
@@ -217,7 +220,8 @@ func (m *machine) resultOf(t *state.Transaction) *Result {
 func acceptedOf(signoffs []string) []trust.Accepted {
 	all := []trust.Accepted{}
 	for _, s := range signoffs {
-		role, key, _ := strings.Cut(s, " ")
+		role, rest, _ := strings.Cut(s, " ")
+		key, _, _ := strings.Cut(rest, ", ")
 		all = append(all, trust.Accepted{Role: role, KeyFingerprint: key})
 	}
 	return all

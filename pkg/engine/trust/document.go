@@ -157,6 +157,9 @@ func (d *Document) signedBy(of *Document, clock Clock) ([]Accepted, error) {
 	return accepted, nil
 }
 
+// Signatures are those that came with the document.
+func (d *Document) Signatures() []signature.SignedDoc { return d.sigs }
+
 // Policy is who may sign by the document, at the time of a clock; who must is
 // for the machine to say.
 func (d *Document) Policy(clock Clock) Policy {

@@ -68,6 +68,20 @@ func (a Accepted) Signer() string {
 	return a.KeyFingerprint + ", " + a.Certificate
 }
 
+// String is the acceptance as the audit log has it: role, signer, and the digests
+// of the first few files that the signer's word rests on.
+func (a Accepted) String() string {
+	text := a.Role + " " + a.Signer()
+	const shown = 8
+	for i, e := range a.Evidence {
+		if i == shown {
+			return fmt.Sprintf("%s and %d more", text, len(a.Evidence)-shown)
+		}
+		text += ", evidence " + e.Digest.String()
+	}
+	return text
+}
+
 // certificate says which certificate a key is; "" where it is none.
 func certificate(key ssh.PublicKey) string {
 	c, ok := key.(*ssh.Certificate)

@@ -96,17 +96,26 @@ func (u *Updated) follow(docs []*Document, clock Clock) error {
 }
 
 func (u *Updated) step(d *Document, clock Clock) (err error) {
-	if before := u.After; before != nil {
-		if d.Product != before.Product {
-			return failure.Errorf(failure.Untrusted, "trust document %d is for product %q, and %d for %q", d.Version, d.Product, before.Version, before.Product)
-		}
-		if _, err := d.signedBy(before, clock); err != nil {
-			return err
-		}
-	}
-	u.Accepted, err = d.signedBy(d, clock)
+	u.Accepted, err = d.Check(u.After, clock)
 	u.After = d
 	return err
+}
+
+// Check tells whether d is signed as it wants itself and, where there is one, as
+// the document before it wants; who signed it, by its own count.
+func (d *Document) Check(before *Document, clock Clock) ([]Accepted, error) {
+	if before != nil && d.Product != before.Product {
+		return nil, failure.Errorf(failure.Untrusted, "trust document %d is for product %q, and %d for %q", d.Version, d.Product, before.Version, before.Product)
+	}
+	if before != nil && d.Version <= before.Version {
+		return nil, failure.Errorf(failure.Untrusted, "trust document %d does not come after %d", d.Version, before.Version)
+	}
+	if before != nil {
+		if _, err := d.signedBy(before, clock); err != nil {
+			return nil, err
+		}
+	}
+	return d.signedBy(d, clock)
 }
 
 func (u *Updated) auditLine(clock Clock) journal.AuditLine {
@@ -115,7 +124,7 @@ func (u *Updated) auditLine(clock Clock) journal.AuditLine {
 		l.Event, l.Reason = journal.TrustUpdated, fmt.Sprintf("%s in place of %d", u.After, u.Before.Version)
 	}
 	for _, a := range u.Accepted {
-		l.Signoffs = append(l.Signoffs, a.Role+" "+a.Signer())
+		l.Signoffs = append(l.Signoffs, a.String())
 	}
 	return l
 }
