@@ -8,15 +8,17 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/update"
 )
 
 func patchRollbackCommand(e *env) *cli.Command {
 	return &cli.Command{
-		Name:     "patch-rollback",
-		Category: groupPatch,
-		Usage:    "take applied patches back, without any download",
+		Name:      "patch-rollback",
+		Category:  groupPatch,
+		Usage:     "take applied patches back, without any download",
+		ArgsUsage: "[ID]",
 		Flags: []cli.Flag{
 			rootFlag("/"), stateFlag(""), dryRunFlag(), jobsFlag(),
 			&cli.IntFlag{Name: "last", Usage: "take back the last `N` patches (default: 1)"},
@@ -27,17 +29,26 @@ func patchRollbackCommand(e *env) *cli.Command {
 			&cli.BoolFlag{Name: "at-boot", Usage: "take the patch back at the next boot, whatever it was"},
 			&cli.BoolFlag{Name: "list", Usage: "list what was applied and what can be taken back"},
 			&cli.BoolFlag{Name: "prune", Usage: "give up the rollback copies of all but the newest patches"},
-			&cli.IntFlag{Name: "keep", Usage: "with --prune: keep those of the newest `N`", Value: 1},
+			&cli.IntFlag{Name: "keep", Usage: "with --prune: keep those of the newest `N` (default: as machine.toml has it)"},
+			&cli.StringFlag{Name: "keep-size", Usage: "with --prune: keep the newest that take `SIZE` together"},
 		},
 		Action: func(c *cli.Context) error {
-			if _, err := e.operands(c, 0, 0); err != nil {
+			names, err := e.operands(c, 0, 1)
+			if err != nil {
 				return err
 			}
 			if err := exclusive(c, "list", "prune", "last", "to"); err != nil {
 				return err
 			}
-			if c.IsSet("keep") && !c.Bool("prune") {
-				return failure.Errorf(failure.Usage, "--keep goes with --prune")
+			for _, name := range []string{"list", "prune", "last", "to"} {
+				if len(names) > 0 && c.IsSet(name) {
+					return failure.Errorf(failure.Usage, "--%s takes no patch: unexpected operand %q", name, names[0])
+				}
+			}
+			for _, name := range []string{"keep", "keep-size"} {
+				if c.IsSet(name) && !c.Bool("prune") {
+					return failure.Errorf(failure.Usage, "--%s goes with --prune", name)
+				}
 			}
 			if c.IsSet("to") && c.String("to") == "" {
 				return failure.Errorf(failure.Usage, "reading --to: no version given")
@@ -52,7 +63,7 @@ func patchRollbackCommand(e *env) *cli.Command {
 			case c.Bool("prune"):
 				return e.prune(c, o)
 			}
-			return e.rollback(c, o)
+			return e.rollback(c, o, names)
 		},
 	}
 }
@@ -72,7 +83,7 @@ func exclusive(c *cli.Context, names ...string) error {
 	return nil
 }
 
-func (e *env) rollback(c *cli.Context, o update.Options) (err error) {
+func (e *env) rollback(c *cli.Context, o update.Options, names []string) (err error) {
 	r := update.RollbackOptions{
 		Options: o, Last: c.Int("last"), To: c.String("to"), Output: e.hookWriter(),
 		AtBoot: c.Bool("at-boot"), BelowFloor: c.Bool("below-floor"),
@@ -83,7 +94,11 @@ func (e *env) rollback(c *cli.Context, o update.Options) (err error) {
 	if r.HookTimeout, err = checkTimeout(c); err != nil {
 		return err
 	}
-	if r.To == "" {
+	if len(names) > 0 {
+		if r.Patch = names[0]; r.Patch == "" {
+			return failure.Errorf(failure.Usage, "an empty word names no patch")
+		}
+	} else if r.To == "" {
 		if !c.IsSet("last") {
 			r.Last = 1
 		}
@@ -134,13 +149,16 @@ func (e *env) listTransactions(c *cli.Context, o update.Options) error {
 	if err != nil {
 		return err
 	}
-	rows := [][]string{{"TRANSACTION", "PATCH", "FROM", "TO", "STATUS", "TIME", "KEPT"}}
+	rows := [][]string{{"TRANSACTION", "PATCH", "FROM", "TO", "STATUS", "TIME", "KEPT", "INODES"}}
 	for _, t := range l.Transactions {
-		kept := "-"
+		kept, inodes := "-", "-"
 		if t.Kept {
-			kept = strconv.FormatInt(t.KeptBytes, 10)
+			kept, inodes = strconv.FormatInt(t.KeptBytes, 10), strconv.FormatInt(t.KeptInodes, 10)
 		}
-		rows = append(rows, []string{t.ID, t.Patch, dash(t.From), dash(t.To), string(t.Status), t.Time.UTC().Format(time.RFC3339), kept})
+		rows = append(rows, []string{t.ID, t.Patch, dash(t.From), dash(t.To), string(t.Status), t.Time.UTC().Format(time.RFC3339), kept, inodes})
+	}
+	if len(l.Transactions) > 0 {
+		rows = append(rows, []string{"all", "", "", "", "", "", strconv.FormatInt(l.KeptBytes, 10), strconv.FormatInt(l.KeptInodes, 10)})
 	}
 	return e.print(l, columns(rows)...)
 }
@@ -159,11 +177,23 @@ type pruneResult struct {
 }
 
 func (e *env) prune(c *cli.Context, o update.Options) error {
-	keep := c.Int("keep")
-	if keep < 0 {
-		return failure.Errorf(failure.Usage, "reading --keep: got %d, want 0 or more", keep)
+	var r *update.Retention // as machine.toml has it
+	if c.IsSet("keep") || c.IsSet("keep-size") {
+		r = &update.Retention{Keep: -1, Size: -1}
 	}
-	freed, err := update.Prune(c.Context, o, keep)
+	if c.IsSet("keep") {
+		if r.Keep = c.Int("keep"); r.Keep < 0 {
+			return failure.Errorf(failure.Usage, "reading --keep: got %d, want 0 or more", r.Keep)
+		}
+	}
+	if c.IsSet("keep-size") {
+		n, err := config.ParseSize(c.String("keep-size"))
+		if err != nil {
+			return failure.Errorf(failure.Usage, "reading --keep-size: %w", err)
+		}
+		r.Size = n
+	}
+	freed, err := update.Prune(c.Context, o, r)
 	if err != nil {
 		return err
 	}

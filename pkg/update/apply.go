@@ -147,6 +147,9 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 		}
 		results = append(results, *r)
 	}
+	if slices.ContainsFunc(results, func(r Result) bool { return r.Status == Applied }) {
+		m.retain()
+	}
 	needed := slices.ContainsFunc(results, func(r Result) bool { return r.Reboot && r.Status != Planned })
 	if needed && o.Reboot != nil && !o.Stage {
 		return results, o.Reboot(ctx)

@@ -22,12 +22,18 @@ import (
 // and that a tree is mixed, which no journal says.
 func (m *machine) refuse(err error, l journal.AuditLine) error {
 	switch failure.Of(err) {
-	case failure.Refused, failure.Untrusted:
+	case failure.Refused, failure.Untrusted, failure.No:
 		m.note(journal.Refused, err, l)
 	case failure.Mixed:
 		m.note(journal.Mixed, err, l)
 	}
 	return err
+}
+
+// auditOfBegin names the patch of a transaction.
+func auditOfBegin(t *state.Transaction) journal.AuditLine {
+	begin := &t.Records[0]
+	return journal.AuditLine{Patch: begin.Patch, PatchID: begin.PatchID, To: begin.To}
 }
 
 // note adds an event that no journal holds to the audit log.

@@ -3,7 +3,6 @@ package update
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"time"
 
 	"github.com/relkit/relkit/pkg/engine/state"
@@ -22,6 +21,9 @@ type List struct {
 	Schema       string          `json:"schema"`
 	Installed    journal.Version `json:"installed"`
 	Transactions []Transaction   `json:"transactions"`
+	// KeptBytes and KeptInodes are what all rollback copies take together.
+	KeptBytes  int64 `json:"kept_bytes"`
+	KeptInodes int64 `json:"kept_inodes"`
 }
 
 // Transaction is one transaction as List shows it.
@@ -33,9 +35,11 @@ type Transaction struct {
 	To     string        `json:"to"`
 	Status journal.Event `json:"status"`
 	Time   time.Time     `json:"time"`
-	// Kept tells whether it can be taken back; KeptBytes is what that costs.
-	Kept      bool  `json:"kept"`
-	KeptBytes int64 `json:"kept_bytes"`
+	// Kept tells whether it can be taken back. KeptBytes and KeptInodes are what
+	// its slots take on the disks: as allocated, not as long.
+	Kept       bool  `json:"kept"`
+	KeptBytes  int64 `json:"kept_bytes"`
+	KeptInodes int64 `json:"kept_inodes"`
 }
 
 // ListTransactions lists what was done to a machine, oldest first.
@@ -63,6 +67,8 @@ func ListTransactions(_ context.Context, o Options) (list *List, err error) {
 			return nil, err
 		}
 		list.Transactions = append(list.Transactions, l)
+		list.KeptBytes += l.KeptBytes
+		list.KeptInodes += l.KeptInodes
 	}
 	return list, nil
 }
@@ -70,7 +76,7 @@ func ListTransactions(_ context.Context, o Options) (list *List, err error) {
 func (m *machine) describe(t *state.Transaction) (Transaction, error) {
 	begin := t.Find(journal.Begin)
 	l := Transaction{
-		ID: t.ID, Patch: begin.PatchID, Digest: begin.Patch, Status: t.Status(), Kept: t.Active(),
+		ID: t.ID, Patch: begin.PatchID, Digest: begin.Patch, Status: outcome(t), Kept: t.Active() || awaits(t),
 		Time: t.Records[len(t.Records)-1].Time,
 	}
 	if begin.From != nil {
@@ -79,76 +85,73 @@ func (m *machine) describe(t *state.Transaction) (Transaction, error) {
 	if begin.To != nil {
 		l.To = begin.To.Version
 	}
-	if t.Status() == journal.Freed {
-		l.Status = t.Records[len(t.Records)-2].Event
+	c, err := m.cost(t)
+	l.KeptBytes, l.KeptInodes = c.bytes, c.inodes
+	return l, err
+}
+
+// outcome is the last event that is of interest: not that of removing what was kept.
+func outcome(t *state.Transaction) journal.Event {
+	for i := len(t.Records) - 1; i > 0; i-- {
+		switch e := t.Records[i].Event; e {
+		case journal.Freeing, journal.Freed, journal.Hook:
+		default:
+			return e
+		}
 	}
-	for _, top := range begin.Tops {
+	return journal.Begin
+}
+
+// cost is what files take on a disk.
+type cost struct{ bytes, inodes int64 }
+
+// cost is what the slots of a transaction take.
+func (m *machine) cost(t *state.Transaction) (cost, error) {
+	c := costing{fs: m.root, seen: map[[2]uint64]bool{}}
+	for _, top := range t.Records[0].Tops {
 		path, err := manifest.Unescape(top.Path)
-		if err != nil {
-			return l, err
+		if err == nil {
+			err = c.add(transaction.SlotDir(path, t.Slot()))
 		}
-		n, err := size(m.root, transaction.SlotDir(path, t.Slot()))
 		if err != nil {
-			return l, err
+			return c.cost, err
 		}
-		l.KeptBytes += n
 	}
-	return l, nil
+	return c.cost, nil
 }
 
-// size adds up the files below a folder; 0 where there is none.
-func size(f fsys.FS, name string) (int64, error) {
-	info, err := f.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
+// costing adds up what inodes take, each once, whatever its names.
+type costing struct {
+	fs   fsys.FS
+	seen map[[2]uint64]bool // by device and number
+	cost
+}
+
+// add adds name and all below it; nothing where there is none.
+func (c *costing) add(name string) error {
+	info, err := c.fs.Lstat(name)
+	if fsys.IsAbsent(err) {
+		return nil
 	}
-	if err != nil || info.Kind != manifest.Dir {
-		return info.Size, err
-	}
-	names, err := f.ReadDir(name)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	var sum int64
+	if key := [2]uint64{info.Dev, info.Ino}; !c.seen[key] {
+		c.seen[key] = true
+		c.bytes += info.Allocated
+		c.inodes++
+	}
+	if info.Kind != manifest.Dir {
+		return nil
+	}
+	names, err := c.fs.ReadDir(name)
+	if err != nil {
+		return err
+	}
 	for _, n := range names {
-		s, err := size(f, name+"/"+n)
-		if err != nil {
-			return 0, err
-		}
-		sum += s
-	}
-	return sum, nil
-}
-
-// Prune gives up the rollback copies of all but the newest keep applied
-// patches, oldest first, and returns the transactions it freed.
-func Prune(_ context.Context, o Options, keep int) (freed []string, err error) {
-	m, err := openMachine(o)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, m.Close()) }()
-	if err := m.recoverFirst(); err != nil {
-		return nil, err
-	}
-	all, err := m.target.State.Transactions()
-	if err != nil {
-		return nil, err
-	}
-	var active []*state.Transaction
-	for _, t := range all {
-		if t.Active() {
-			active = append(active, t)
+		if err := c.add(name + "/" + n); err != nil {
+			return err
 		}
 	}
-	defer o.hold()()
-	for i := 0; i < len(active)-keep; i++ {
-		if !o.DryRun {
-			if err := transaction.Free(m.target, active[i]); err != nil {
-				return freed, err
-			}
-		}
-		freed = append(freed, active[i].ID)
-	}
-	return freed, nil
+	return nil
 }

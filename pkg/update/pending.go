@@ -154,6 +154,9 @@ func Commit(ctx context.Context, o ApplyOptions) (r *Result, err error) {
 		begin := t.Records[0]
 		return r, a.refuse(fmt.Errorf("committing patch %s: %w", begin.PatchID, err), journal.AuditLine{Patch: begin.Patch, PatchID: begin.PatchID, To: begin.To})
 	}
+	if r.Status == Applied {
+		a.retain()
+	}
 	if r.Reboot && o.Reboot != nil && !o.DryRun {
 		err = o.Reboot(ctx)
 	}
@@ -247,10 +250,10 @@ func Unstage(_ context.Context, o Options) (r *Result, err error) {
 	defer func() { err = errors.Join(err, a.Close()) }()
 	t, err := a.pending()
 	if err != nil || t == nil {
-		return nil, errors.Join(err, failure.Errorf(failure.Refused, "nothing is staged"))
+		return nil, errors.Join(err, a.refuse(failure.Errorf(failure.Refused, "nothing is staged"), journal.AuditLine{}))
 	}
 	if s := t.Status(); s != journal.Ready && s != journal.Armed {
-		return nil, a.pendingError(t)
+		return nil, a.refuse(a.pendingError(t), auditOfBegin(t))
 	}
 	r = a.resultOf(t)
 	if r.Status = Planned; o.DryRun {
@@ -274,10 +277,10 @@ func Confirm(ctx context.Context, o ApplyOptions) (r *Result, err error) {
 		return nil, err
 	}
 	if t == nil {
-		return nil, failure.Errorf(failure.Refused, "no patch awaits confirmation")
+		return nil, a.refuse(failure.Errorf(failure.Refused, "no patch awaits confirmation"), journal.AuditLine{})
 	}
 	if s := t.Status(); s != journal.Awaiting && s != journal.Booted {
-		return nil, a.pendingError(t)
+		return nil, a.refuse(a.pendingError(t), auditOfBegin(t))
 	}
 	r = a.resultOf(t)
 	r.Reboot = false
@@ -285,13 +288,14 @@ func Confirm(ctx context.Context, o ApplyOptions) (r *Result, err error) {
 		return r, nil
 	}
 	if err := a.runnerOf(t).checks(ctx, t); err != nil {
-		err = failure.As(failure.No, fmt.Errorf("patch %s is not confirmed: %w", r.Patch, err))
+		err = a.refuse(failure.As(failure.No, fmt.Errorf("patch %s is not confirmed: %w", r.Patch, err)), auditOfBegin(t))
 		return nil, failure.WithHint(err, "relkit patch-rollback%s  # takes it back at the next boot", a.opt.flags())
 	}
 	if err := transaction.Note(a.target, t, journal.Record{Event: journal.Applied}); err != nil {
 		return nil, err
 	}
 	r.Status = Applied
+	a.retain()
 	return r, nil
 }
 

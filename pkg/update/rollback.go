@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"github.com/relkit/relkit/pkg/engine/state"
@@ -17,10 +18,13 @@ import (
 // RollbackOptions say how far back to go.
 type RollbackOptions struct {
 	Options
-	// Last is how many applied patches to take back; 0 where To says it.
+	// Last is how many applied patches to take back; 0 where To or Patch says it.
 	Last int
 	// To is the version to go back to.
-	To         string
+	To string
+	// Patch is the id, the digest or the transaction of a patch that is to be
+	// taken back, with all that came after it.
+	Patch      string
 	OnModified transaction.OnModified
 	// AtBoot has the rollback made at the next boot, whatever the patch was.
 	AtBoot bool
@@ -122,6 +126,9 @@ func (m *machine) chooseRollback(o RollbackOptions) ([]*state.Transaction, error
 			active = append(active, all[i])
 		}
 	}
+	if o.Patch != "" {
+		return m.backTo(o.Patch, all, active)
+	}
 	if o.To == "" {
 		if o.Last > len(active) {
 			return nil, failure.Errorf(failure.Refused, "%d applied patches can be taken back, %d were asked for", len(active), o.Last)
@@ -141,6 +148,30 @@ func (m *machine) chooseRollback(o RollbackOptions) ([]*state.Transaction, error
 		}
 	}
 	return nil, failure.WithHint(failure.Errorf(failure.Refused, "version %q is not kept", o.To), "relkit patch-rollback%s --list", m.opt.flags())
+}
+
+// backTo picks a patch and all that came after it out of active, newest first.
+func (m *machine) backTo(patch string, all, active []*state.Transaction) ([]*state.Transaction, error) {
+	is := func(t *state.Transaction) bool {
+		begin := t.Find(journal.Begin)
+		return begin != nil && (begin.PatchID == patch || begin.Patch.String() == patch || t.ID == patch)
+	}
+	if i := slices.IndexFunc(active, is); i >= 0 {
+		return active[:i+1], nil
+	}
+	why := "was never applied"
+	for _, t := range all {
+		switch {
+		case !is(t):
+		case t.Stands():
+			why = "is applied, and its rollback copies were given up"
+		case t.Find(journal.RolledBack) != nil:
+			why = "was taken back already"
+		default:
+			why = "did not get to stand (" + string(outcome(t)) + ")"
+		}
+	}
+	return nil, failure.WithHint(failure.Errorf(failure.Refused, "patch %q %s", patch, why), "relkit patch-rollback%s --list", m.opt.flags())
 }
 
 func (m *machine) rollback(ctx context.Context, t *state.Transaction, o RollbackOptions, before int) (*RollbackResult, error) {

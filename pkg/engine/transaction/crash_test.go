@@ -163,6 +163,13 @@ func scenarios(t *testing.T) []scenario {
 				}
 				return rollback(t)
 			}, after, before, version2, version1},
+			scenario{"given up " + string(kind), kind, applied(kind), nil, func(t Target) error {
+				j, err := newest(t)
+				if err != nil {
+					return err
+				}
+				return Free(t, j, "retention")
+			}, after, after, version2, version2},
 		)
 	}
 	return all

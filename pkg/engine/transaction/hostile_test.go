@@ -271,7 +271,7 @@ func TestFreeIsCut(t *testing.T) {
 		m := applied()
 		meter := &fsys.Meter{CrashAt: k}
 		tg := target(m, meter)
-		if err := Free(tg, transactions(t, tg.State)[0]); err == nil {
+		if err := Free(tg, transactions(t, tg.State)[0], "asked for"); err == nil {
 			break
 		}
 		for _, p := range policies(k) {

@@ -227,7 +227,7 @@ func TestFree(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := snapshot(t, m.FS())
-	if err := Free(tg, transactions(t, tg.State)[0]); err != nil {
+	if err := Free(tg, transactions(t, tg.State)[0], "asked for"); err != nil {
 		t.Fatal(err)
 	}
 	if names, err := m.FS().ReadDir(SlotsDir); err != nil || len(names) != 0 {

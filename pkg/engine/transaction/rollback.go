@@ -220,7 +220,8 @@ func (r *Rollback) Kept() []string { return r.x.kept }
 
 // Free gives up the rollback copies of an applied transaction: it can no longer
 // be taken back. A cut on the way leaves "freeing", which Recover completes.
-func Free(t Target, j *state.Transaction) error {
+// reason says why.
+func Free(t Target, j *state.Transaction, reason string) error {
 	if !j.Active() {
 		return failure.Errorf(failure.Refused, "transaction %s is not applied (%s)", j.ID, j.Status())
 	}
@@ -229,7 +230,7 @@ func Free(t Target, j *state.Transaction) error {
 	if err != nil {
 		return err
 	}
-	if err := t.State.Append(j, journal.Record{Event: journal.Freeing, Time: t.Now(), Tops: tops}); err != nil {
+	if err := t.State.Append(j, journal.Record{Event: journal.Freeing, Time: t.Now(), Tops: tops, Reason: reason}); err != nil {
 		return err
 	}
 	if err := x.writable(); err != nil {

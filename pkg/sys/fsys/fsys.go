@@ -35,6 +35,9 @@ type Info struct {
 	Ino          uint64
 	Links        uint64
 	Major, Minor uint32 // devices
+	// Allocated is what the inode takes on its file system, in bytes: st_blocks.
+	// What it shares with another (FICLONE) counts for both.
+	Allocated int64
 }
 
 // SameInode tells whether a and b are the same inode of the same file system.

@@ -118,6 +118,7 @@ func (v *volume) info(n *node) Info {
 		Kind: n.kind, Mode: n.mode, UID: n.uid, GID: n.gid, Size: int64(len(n.data)), Room: n.taken(0, int64(len(n.data))), ModTime: n.mtime, ChangeTime: n.ctime,
 		Dev: v.dev, Ino: n.ino, Links: uint64(n.links), Major: n.major, Minor: n.minor,
 	}
+	i.Allocated = (i.Size + 4095) &^ 4095
 	switch n.kind {
 	case manifest.Symlink:
 		i.Mode, i.Size = 0777, int64(len(n.target))

@@ -258,6 +258,7 @@ func infoOf(st *unix.Stat_t) Info {
 		ModTime:    manifest.Time{Sec: st.Mtim.Sec, Nsec: st.Mtim.Nsec},
 		ChangeTime: manifest.Time{Sec: st.Ctim.Sec, Nsec: st.Ctim.Nsec},
 		Dev:        st.Dev, Ino: st.Ino, Links: uint64(st.Nlink),
+		Allocated: st.Blocks * 512,
 	}
 	if i.Kind == manifest.CharDev || i.Kind == manifest.BlockDev {
 		i.Major, i.Minor = unix.Major(st.Rdev), unix.Minor(st.Rdev)
