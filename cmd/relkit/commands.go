@@ -7,6 +7,7 @@ import "github.com/urfave/cli/v2"
 func commands(e *env) []*cli.Command {
 	return []*cli.Command{
 		auditCommand(e),
+		bootCommand(e),
 		buildCommand(e),
 		completionCommand(e),
 		distributeCommand(e),

@@ -6,10 +6,14 @@ import (
 	"context"
 	"os"
 
+	"github.com/relkit/relkit/pkg/sys/boot"
 	"github.com/relkit/relkit/pkg/sys/process"
 )
 
 func main() {
+	if boot.IsInit() {
+		boot.Init() // returns only where there is no init to go on with
+	}
 	process.Main() // the supervisor of programs is relkit again
 	os.Exit(run(context.Background(), newEnv(), os.Args))
 }

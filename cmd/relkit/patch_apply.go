@@ -76,6 +76,9 @@ func (e *env) updateOptions(c *cli.Context) (o update.Options, err error) {
 	if o.Jobs, err = jobs(c); err != nil {
 		return o, err
 	}
+	if o.Boot, err = e.bootSetup(o); err != nil {
+		return o, err
+	}
 	if v := e.Getenv("RELKIT_CRASH_AT"); v != "" {
 		if o.KillAt, err = strconv.Atoi(v); err != nil {
 			return o, failure.Errorf(failure.Usage, "reading RELKIT_CRASH_AT: %q is not a number", v)
@@ -98,7 +101,7 @@ func (e *env) applyOptions(c *cli.Context, o update.Options) (a update.ApplyOpti
 	if a.OnModified, err = onModified(c); err != nil {
 		return a, err
 	}
-	if a.Timing, err = e.timing(c, o.Root); err != nil {
+	if a.Timing, err = e.timing(c, o); err != nil {
 		return a, err
 	}
 	a.Policy.File = c.String("allowed-signers")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/window"
+	"github.com/relkit/relkit/pkg/sys/boot"
 	"github.com/relkit/relkit/pkg/update"
 )
 
@@ -26,13 +27,17 @@ func timingFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "confirm", Usage: "keep the patch that was committed at boot, if its checks pass"},
 		&cli.BoolFlag{Name: "boot", Usage: "do what waits for a boot: for the initramfs, before the system starts"},
 		&cli.IntFlag{Name: "boots", Usage: "with --boot: take back what `N` boots have not confirmed", Value: update.DefaultBoots},
+		&cli.StringFlag{Name: "entry", Usage: "with --boot: the boot loader's entry that runs, `rest|test|good|keep`", Value: string(boot.Rest)},
 		&cli.BoolFlag{Name: "failed", Usage: "with --boot: the boot loader fell back, take back what awaits confirmation"},
 	}
 }
 
 // timing reads the flags that say when.
-func (e *env) timing(c *cli.Context, root string) (t update.Timing, err error) {
+func (e *env) timing(c *cli.Context, o update.Options) (t update.Timing, err error) {
 	t.Stage, t.AtBoot = c.Bool("stage"), c.Bool("at-boot")
+	if b := o.Boot; b != nil {
+		t.BootReady = b.Ready
+	}
 	if text := c.String("window"); text != "" {
 		if t.Window, err = window.Parse(text); err != nil {
 			return t, failure.As(failure.Usage, fmt.Errorf("reading --window: %w", err))
@@ -41,8 +46,8 @@ func (e *env) timing(c *cli.Context, root string) (t update.Timing, err error) {
 	if !c.Bool("reboot") {
 		return t, nil
 	}
-	if root != "/" {
-		return t, failure.Errorf(failure.Usage, "--reboot is for the running system, not for %q", root)
+	if o.Root != "/" {
+		return t, failure.Errorf(failure.Usage, "--reboot is for the running system, not for %q", o.Root)
 	}
 	t.Reboot = reboot
 	return t, nil
@@ -66,7 +71,7 @@ func (e *env) pendingMode(c *cli.Context, o update.Options) (bool, error) {
 	if err := exclusive(c, append(modes, "stage")...); err != nil {
 		return true, err
 	}
-	for _, name := range []string{"boots", "failed"} {
+	for _, name := range []string{"boots", "failed", "entry"} {
 		if c.IsSet(name) && !c.Bool("boot") {
 			return true, failure.Errorf(failure.Usage, "--%s goes with --boot", name)
 		}
@@ -91,7 +96,7 @@ func (e *env) pendingMode(c *cli.Context, o update.Options) (bool, error) {
 	if a.CheckTimeout, err = checkTimeout(c); err != nil {
 		return true, err
 	}
-	if a.Timing, err = e.timing(c, o.Root); err != nil {
+	if a.Timing, err = e.timing(c, o); err != nil {
 		return true, err
 	}
 	if mode == "boot" {
@@ -116,7 +121,7 @@ func (e *env) boot(c *cli.Context, a update.ApplyOptions) error {
 	if c.Int("boots") < 1 {
 		return failure.Errorf(failure.Usage, "reading --boots: got %d, want 1 or more", c.Int("boots"))
 	}
-	r, err := update.Boot(c.Context, update.BootOptions{ApplyOptions: a, Boots: c.Int("boots"), Failed: c.Bool("failed")})
+	r, err := update.Boot(c.Context, update.BootOptions{ApplyOptions: a, Boots: c.Int("boots"), Failed: c.Bool("failed"), Entry: boot.Choice(c.String("entry"))})
 	if r == nil {
 		return err
 	}

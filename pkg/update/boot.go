@@ -10,6 +10,7 @@ import (
 	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/sys/boot"
 )
 
 // BootOptions are for the run that comes before the system starts.
@@ -21,6 +22,8 @@ type BootOptions struct {
 	// Failed says that the boot loader fell back to this boot, since the last
 	// one did not come up.
 	Failed bool
+	// Entry is the boot loader's entry that this boot is: boot.Good says Failed too.
+	Entry boot.Choice
 }
 
 // DefaultBoots is BootOptions.Boots where nobody says.
@@ -113,13 +116,28 @@ func (a *applier) boot(ctx context.Context, t *state.Transaction, o BootOptions)
 	}
 	switch t.Status() {
 	case journal.Armed:
+		if giveUp, err := a.unswitched(t, o.Entry); err != nil {
+			if giveUp {
+				err = errors.Join(err, transaction.Drop(a.target, t, err.Error()))
+			}
+			return err
+		}
 		return a.commitAtBoot(ctx, t)
 	case journal.Withdrawn:
+		if t.Find(journal.Applied) == nil {
+			return a.rollbackAtBoot(ctx, t) // it ends a trial, under whatever kernel
+		}
+		if giveUp, err := a.unswitched(t, o.Entry); err != nil {
+			if giveUp {
+				err = errors.Join(err, transaction.Note(a.target, t, journal.Record{Event: journal.Reapplied, Reason: err.Error()}))
+			}
+			return err
+		}
 		return a.rollbackAtBoot(ctx, t)
 	}
 	reason := ""
 	switch {
-	case o.Failed:
+	case o.Failed || o.Entry == boot.Good:
 		reason = "the boot loader fell back: the machine did not come up"
 	case t.Boots() >= limit:
 		reason = fmt.Sprintf("not confirmed after %d boots", t.Boots())

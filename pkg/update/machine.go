@@ -18,6 +18,7 @@ import (
 	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/sys/boot"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 	"github.com/relkit/relkit/pkg/sys/lock"
 )
@@ -32,6 +33,8 @@ type Options struct {
 	Root, State string
 	// DryRun verifies everything and changes nothing.
 	DryRun bool
+	// Boot is how the machine boots; nil where relkit has no part in that.
+	Boot *boot.Setup
 	// Jobs is how many files are read at a time.
 	Jobs int
 	Now  func() time.Time

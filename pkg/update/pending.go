@@ -116,7 +116,7 @@ func (a *applier) keep(tx *transaction.Tx, r *Result, ready journal.Record) erro
 
 // arm has a staged transaction committed at the next boot.
 func (a *applier) arm(t *state.Transaction, r *Result) error {
-	if err := transaction.Note(a.target, t, journal.Record{Event: journal.Armed}); err != nil {
+	if err := a.leave(t, journal.Record{Event: journal.Armed}); err != nil {
 		return err
 	}
 	r.Status = Armed
@@ -260,7 +260,10 @@ func Unstage(_ context.Context, o Options) (r *Result, err error) {
 		return r, nil
 	}
 	r.Status = Unstaged
-	return r, transaction.Drop(a.target, t, "unstaged")
+	if err := transaction.Drop(a.target, t, "unstaged"); err != nil || o.Boot == nil {
+		return r, err
+	}
+	return r, o.Boot.Cancel()
 }
 
 // Confirm keeps the patch that was committed at boot, if its check and the
@@ -291,12 +294,20 @@ func Confirm(ctx context.Context, o ApplyOptions) (r *Result, err error) {
 		err = a.refuse(failure.As(failure.No, fmt.Errorf("patch %s is not confirmed: %w", r.Patch, err)), auditOfBegin(t))
 		return nil, failure.WithHint(err, "relkit patch-rollback%s  # takes it back at the next boot", a.opt.flags())
 	}
+	if o.Boot != nil {
+		if err := o.Boot.Extend(); err != nil {
+			return nil, err
+		}
+	}
 	if err := transaction.Note(a.target, t, journal.Record{Event: journal.Applied}); err != nil {
 		return nil, err
 	}
 	r.Status = Applied
+	if o.Boot != nil {
+		err = o.Boot.Settle(true)
+	}
 	a.retain()
-	return r, nil
+	return r, err
 }
 
 // now is the local time, by whose clock windows are open.

@@ -2,6 +2,7 @@ package update
 
 import (
 	"context"
+	"errors"
 
 	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/engine/transaction"
@@ -52,11 +53,26 @@ func (m *machine) withdraw(ctx context.Context, t *state.Transaction, o Rollback
 	if err := run.script(ctx, t, hookPreRollback); err != nil {
 		return err
 	}
-	err = transaction.Note(m.target, t, journal.Record{Event: journal.Withdrawn, Reason: "asked for", OnModified: string(o.OnModified), Insecure: o.waived()})
+	record := journal.Record{Event: journal.Withdrawn, Reason: "asked for", OnModified: string(o.OnModified), Insecure: o.waived()}
+	if awaits(t) {
+		err = m.endTrial(t, record)
+	} else {
+		err = m.leave(t, record)
+	}
 	if err != nil {
 		return err
 	}
 	r.Status = "withdrawn"
 	m.tellReboot(&Result{Patch: r.Patch})
 	return nil
+}
+
+// endTrial has what awaits its confirmation taken back by the next boot, under the
+// kernel from before. Cut between the two, it is taken back under the new one,
+// and the boot after that is the old one's (boot.Run).
+func (m *machine) endTrial(t *state.Transaction, r journal.Record) error {
+	if err := transaction.Note(m.target, t, r); err != nil || m.opt.Boot == nil {
+		return err
+	}
+	return errors.Join(m.opt.Boot.KeepCopy(), m.opt.Boot.GiveUp())
 }
