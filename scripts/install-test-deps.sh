@@ -26,6 +26,7 @@ mandoc              mandoc
 mkfs.btrfs          btrfs-progs
 mkfs.ext4           e2fsprogs
 mkfs.xfs            xfsprogs
+mmdebstrap          mmdebstrap
 mount               mount
 qemu-system-x86_64  qemu-system-x86
 /usr/share/seabios/bios-256k.bin seabios
@@ -104,4 +105,13 @@ if [ "$(dpkg --print-architecture)" = amd64 ] && [ ! -e "$cache/kernel/vmlinuz" 
     }
     # Another run may have been faster.
     mv -T "$new" "$cache/kernel" 2>/dev/null || [ -e "$cache/kernel/vmlinuz" ]
+fi
+
+# The Debian trees that boot themselves in virtual machines; only root can make them.
+if [ "$(dpkg --print-architecture)" = amd64 ] && [ "$(id -u)" -eq 0 ] && [ ! -d "$cache/guest/new" ]; then
+    echo "install-test-deps: making a guest for virtual machines in $cache, which takes a minute" >&2
+    "$(dirname "$0")/make-vm-guest.sh" "$(cd "$cache" && pwd)/guest" || { # with old lists of packages
+        apt-get update -qq
+        "$(dirname "$0")/make-vm-guest.sh" "$(cd "$cache" && pwd)/guest"
+    }
 fi

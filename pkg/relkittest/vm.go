@@ -42,6 +42,10 @@ type VM struct {
 	// Append goes to the kernel's command line, Args to QEMU's.
 	Append string
 	Args   []string
+	// Once has QEMU end when the machine reboots, for BootDisk.
+	Once bool
+
+	fromDisk bool // BootDisk
 }
 
 // Machine is a virtual machine that has been started.
@@ -85,7 +89,7 @@ out() { tar -cf "$RELKIT_OUT" "$@" && sync; }
 func StartVM(t testing.TB, c VM) *Machine {
 	t.Helper()
 	Need(t, "qemu-system-x86_64", "busybox")
-	if c.Kernel == (Kernel{}) {
+	if c.Kernel == (Kernel{}) && !c.fromDisk {
 		c.Kernel = DebianKernel(t)
 	}
 	dir := t.TempDir()
@@ -99,8 +103,10 @@ func StartVM(t testing.TB, c VM) *Machine {
 		}
 	}
 	initrd := filepath.Join(dir, "initrd")
-	if err := c.writeInitrd(initrd); err != nil {
-		t.Fatal(err)
+	if !c.fromDisk {
+		if err := c.writeInitrd(initrd); err != nil {
+			t.Fatal(err)
+		}
 	}
 	m.cmd = exec.Command("qemu-system-x86_64", c.args(initrd, m.out)...)
 	stdin, err := m.cmd.StdinPipe()
@@ -146,9 +152,14 @@ func (c *VM) args(initrd, out string) []string {
 		memory = 512
 	}
 	args := []string{
-		"-accel", "tcg,tb-size=256", "-cpu", "max", "-m", fmt.Sprint(memory), "-smp", "1", "-nodefaults", "-display", "none", "-no-reboot",
-		"-serial", "stdio", "-kernel", c.Kernel.Image, "-initrd", initrd,
-		"-append", strings.TrimSpace("console=ttyS0 quiet panic=-1 " + c.Append),
+		"-accel", "tcg,tb-size=256", "-cpu", "max", "-m", fmt.Sprint(memory), "-smp", "1", "-nodefaults", "-display", "none",
+		"-serial", "stdio",
+	}
+	if !c.fromDisk {
+		args = append(args, "-kernel", c.Kernel.Image, "-initrd", initrd, "-append", strings.TrimSpace("console=ttyS0 quiet panic=-1 "+c.Append))
+	}
+	if !c.fromDisk || c.Once {
+		args = append(args, "-no-reboot")
 	}
 	for i, image := range append(append([]string{}, c.Disks...), out) {
 		node := fmt.Sprintf("driver=raw,node-name=disk%d,file.driver=file,file.cache.no-flush=on,file.filename=%s", i, escape(image))

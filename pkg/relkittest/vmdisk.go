@@ -1,6 +1,7 @@
 package relkittest
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -40,10 +41,15 @@ func MakeImage(t testing.TB, kind string, mib int64) string {
 // when the test ends. It needs root.
 func MountImage(t testing.TB, kind, image string) (dir string, unmount func()) {
 	t.Helper()
+	return mountImage(t, kind, image, 0)
+}
+
+func mountImage(t testing.TB, kind, image string, offset int64) (dir string, unmount func()) {
+	t.Helper()
 	NeedRoot(t)
 	Need(t, "mount", "umount")
 	dir = t.TempDir()
-	if out, err := exec.Command("mount", "-o", "loop", "-t", kind, image, dir).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mount", "-o", fmt.Sprintf("loop,offset=%d", offset), "-t", kind, image, dir).CombinedOutput(); err != nil {
 		t.Fatalf("mounting %s image: %v\n%s", kind, err, out)
 	}
 	mounted := true
