@@ -39,6 +39,7 @@ func patchApplyCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "check-timeout", Usage: "take the patch back when a hook or check runs longer than `SPAN`", Value: "60s"},
 			&cli.BoolFlag{Name: "recover", Usage: "finish or undo an interrupted run, and nothing else"},
 			onModifiedFlag("what to do about locally modified files that are no config files"),
+			&cli.BoolFlag{Name: "repair", Usage: "restore what differs from what is installed, out of its full patch"},
 			&cli.BoolFlag{Name: "allow-downgrade", Usage: "apply a patch to an older version"},
 			&cli.BoolFlag{Name: "insecure-unsigned", Usage: "apply a patch without valid sign-offs"},
 		}, timingFlags()...),
@@ -50,7 +51,11 @@ func patchApplyCommand(e *env) *cli.Command {
 			if is, err := e.pendingMode(c, o); is || err != nil {
 				return err
 			}
-			names, err := e.operands(c, 1, -1)
+			most := -1
+			if c.Bool("repair") {
+				most = 1
+			}
+			names, err := e.operands(c, 1, most)
 			if err != nil {
 				return err
 			}
@@ -92,7 +97,7 @@ func (e *env) updateOptions(c *cli.Context) (o update.Options, err error) {
 
 func (e *env) applyOptions(c *cli.Context, o update.Options) (a update.ApplyOptions, err error) {
 	a = update.ApplyOptions{
-		Options: o, InsecureUnsigned: c.Bool("insecure-unsigned"), AllowDowngrade: c.Bool("allow-downgrade"),
+		Options: o, InsecureUnsigned: c.Bool("insecure-unsigned"), AllowDowngrade: c.Bool("allow-downgrade"), Repair: c.Bool("repair"),
 		Check: c.String("check"), Output: e.hookWriter(),
 	}
 	if a.CheckTimeout, err = checkTimeout(c); err != nil {
@@ -218,6 +223,12 @@ func (e *env) printResult(r *update.Result) error {
 	for _, d := range r.Deviations {
 		e.Log.Warn(d.Path + ": " + d.Why())
 	}
+	for _, path := range r.Removed {
+		e.Log.Info(path + ": the product manages it and the full patch does not have it")
+	}
+	for _, path := range r.Repaired {
+		e.Log.Info(path + ": differs from what is installed")
+	}
 	for _, path := range r.Replaced {
 		e.Log.Warn(path + ": it was changed on this machine, and is replaced; a rollback brings it back")
 	}
@@ -240,6 +251,8 @@ func (e *env) printResult(r *update.Result) error {
 		e.Log.Info(fmt.Sprintf("patch %s awaits confirmation", r.Patch))
 	case update.Unstaged:
 		e.Log.Info(fmt.Sprintf("patch %s is given up, nothing was changed", r.Patch))
+	case update.Repaired:
+		e.Log.Info(fmt.Sprintf("patch %s has restored %d of its paths; %s %s is installed", r.Patch, len(r.Repaired), r.Product, dash(r.To)))
 	case update.Applied:
 		e.Log.Info(fmt.Sprintf("patch %s applied: %s %s is now %s; %d changes, visible within %s", r.Patch, r.Product, dash(r.From), dash(r.To),
 			r.Changes, time.Duration(r.VisibleSeconds*float64(time.Second)).Round(100*time.Microsecond)))

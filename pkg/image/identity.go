@@ -5,32 +5,10 @@ import (
 	"io"
 
 	"github.com/relkit/relkit/pkg/format/digest"
-	"github.com/relkit/relkit/pkg/format/glob"
+	"github.com/relkit/relkit/pkg/format/identity"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/sys/tree"
 )
-
-// emptied are the files that make a machine that one machine and that must be
-// there, empty, for it to become another (machine-id(5)).
-var emptied = mustParse("etc/machine-id", "var/lib/dbus/machine-id")
-
-// dropped are those that a machine makes anew where they are missing: host keys,
-// leases, seeds and secrets, and what ties names of interfaces to addresses.
-var dropped = mustParse(
-	"etc/ssh/ssh_host_*_key", "etc/ssh/ssh_host_*_key.pub", "etc/ssh/ssh_host_*_key-cert.pub", "etc/dropbear/dropbear_*_host_key",
-	"var/lib/dhcp/*", "var/lib/dhclient/*", "var/lib/dhcpcd/*", "var/lib/NetworkManager/*.lease",
-	"var/lib/NetworkManager/secret_key", "var/lib/NetworkManager/timestamps", "var/lib/systemd/network/*",
-	"var/lib/systemd/random-seed", "var/lib/systemd/credential.secret", "var/lib/urandom/random-seed", "var/lib/seedrng/*",
-	"etc/udev/rules.d/70-persistent-*.rules", "etc/iscsi/initiatorname.iscsi", "etc/nvme/hostid", "etc/nvme/hostnqn", "etc/hostid",
-)
-
-func mustParse(patterns ...string) glob.Set {
-	s, err := glob.ParseSet(patterns)
-	if err != nil {
-		panic(err)
-	}
-	return s
-}
 
 // identity takes the machine's identity out of what is restored, where that was
 // asked for. Folders stay.
@@ -38,6 +16,7 @@ func (g *get) identity(items tree.Items) tree.Items {
 	if !g.opts.ResetIdentity {
 		return items
 	}
+	emptied, dropped := identity.Emptied(), identity.Dropped()
 	return func(yield func(*tree.Item, error) bool) {
 		for it, err := range items {
 			if err == nil && it.Kind != manifest.Dir {

@@ -18,6 +18,7 @@ import (
 	"github.com/relkit/relkit/pkg/format/delta"
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/glob"
+	"github.com/relkit/relkit/pkg/format/identity"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/patch"
 	"github.com/relkit/relkit/pkg/format/signature"
@@ -153,6 +154,9 @@ func (m *maker) read(ctx context.Context) (err error) {
 	}
 	if m.scope, err = m.Options.Product.scope(); err != nil {
 		return err
+	}
+	if m.Old == "" {
+		m.scope.unfilled = identity.Emptied()
 	}
 	note := func(path, why string) { m.Log.Warn("left out", "path", path, "why", why) }
 	if m.Old != "" {

@@ -32,6 +32,8 @@ func DecodeProduct(name string, data []byte) (Product, error) {
 // scope is a product's globs, ready to match; a nil managed means everything.
 type scope struct {
 	managed, never glob.Set
+	// unfilled are files that a full patch leaves out where they are empty.
+	unfilled glob.Set
 	// left are the names that were left out, without those below them.
 	left map[string]bool
 }
@@ -45,7 +47,7 @@ func (p *Product) scope() (*scope, error) {
 	if err != nil {
 		return nil, failure.As(failure.Usage, fmt.Errorf("never: %w", err))
 	}
-	return &scope{managed, never, map[string]bool{}}, nil
+	return &scope{managed: managed, never: never, left: map[string]bool{}}, nil
 }
 
 // skip leaves out what a walk need not even look at.
@@ -76,14 +78,15 @@ func (s *scope) leftOut() string {
 var own = []string{tree.Slots, tree.DefaultState}
 
 // filter keeps what is managed and the folders above it, less what is never to
-// be kept. A hard-link group of which one name is left is none any more; the
+// be kept, and of a full patch a machine id that is empty, for the machine to fill
+// in: put over one that is filled it would make the machine another. A hard-link group of which one name is left is none any more; the
 // groups are numbered again.
 func (s *scope) filter(all []manifest.Entry) []manifest.Entry {
 	keep := map[string]bool{".": true}
 	names := map[int]int{}
 	for i := range all {
 		path := all[i].Path
-		if s.leavesOut(path) {
+		if s.leavesOut(path) || all[i].Kind == manifest.File && all[i].Size == 0 && s.unfilled.Match(path) {
 			continue
 		}
 		names[all[i].Link]++

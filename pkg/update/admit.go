@@ -4,9 +4,9 @@ import (
 	"fmt"
 
 	"github.com/relkit/relkit/pkg/config"
+	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
-	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/patch"
 	"github.com/relkit/relkit/pkg/format/version"
 	"github.com/relkit/relkit/pkg/sys/fsys"
@@ -20,6 +20,9 @@ const MachineFile = "etc/relkit/machine.toml"
 func (a *applier) admit(h *patch.Header, w *world) error {
 	if h.Expired(a.trustedNow()) {
 		return failure.Errorf(failure.Refused, "patch %s expired at %s", h.ID, h.Expires.Format("2006-01-02 15:04:05Z07:00"))
+	}
+	if err := a.admitRepair(h, w); err != nil {
+		return err
 	}
 	if by, ok := w.by[h.ID]; ok {
 		return failure.Errorf(failure.Refused, "patch %s was superseded by %s, which is applied", h.ID, by)
@@ -53,7 +56,9 @@ var bootGlobs = []string{
 // admitPlaces tells whether the patch has to be committed at boot, before a file
 // of the tree runs, and refuses it where the machine is not set up for that. A
 // tree that does not run can be changed at any time.
-func (a *applier) admitPlaces(h *patch.Header, entries *patch.Entries) (boot bool, err error) {
+//
+// What counts is what would be changed: a full patch names all there is.
+func (a *applier) admitPlaces(h *patch.Header, s *transaction.Survey) (boot bool, err error) {
 	if a.o.AtBoot {
 		return true, a.bootReady("it was asked for")
 	}
@@ -63,13 +68,10 @@ func (a *applier) admitPlaces(h *patch.Header, entries *patch.Entries) (boot boo
 	if h.Reboot == patch.RebootRequired {
 		return true, a.bootReady("patch " + h.ID + " asks for it")
 	}
-	for i := range entries.Changes {
-		c := &entries.Changes[i]
-		if c.Old != nil && c.New != nil && c.Old.Kind == manifest.Dir && c.New.Kind == manifest.Dir {
-			continue
-		}
-		if patch.MatchAny(bootGlobs, c.Path()) {
-			return true, a.bootReady(fmt.Sprintf("patch %s changes %q of the running system", h.ID, c.Path()))
+	for i := range s.Plan.Steps {
+		step := &s.Plan.Steps[i]
+		if step.Do != journal.Meta && patch.MatchAny(bootGlobs, step.Path()) {
+			return true, a.bootReady(fmt.Sprintf("patch %s changes %q of the running system", h.ID, step.Path()))
 		}
 	}
 	return false, nil

@@ -66,6 +66,7 @@ const (
 	Applied  Status = "applied"
 	Already  Status = "already"  // the tree had all of it
 	Planned  Status = "planned"  // a dry run
+	Repaired Status = "repaired" // what differed is restored
 	Staged   Status = "staged"   // Commit makes it visible
 	Armed    Status = "armed"    // the next boot makes it visible
 	Unstaged Status = "unstaged" // it was staged and is given up
@@ -92,6 +93,10 @@ type Result struct {
 	Supersedes []string `json:"supersedes,omitempty"`
 	// Replaced are files that were changed, and are replaced all the same, vis(3)-escaped.
 	Replaced []string `json:"replaced,omitempty"`
+	// Removed are what a full patch removes since the product manages it and the
+	// patch does not have it; Repaired what a repair restores; vis(3)-escaped.
+	Removed  []string `json:"removed,omitempty"`
+	Repaired []string `json:"repaired,omitempty"`
 	Plan     []string `json:"plan,omitempty"`
 	// Insecure lists what was waived.
 	Insecure []string `json:"insecure,omitempty"`
@@ -316,10 +321,6 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	if err != nil {
 		return nil, err
 	}
-	boot, err := a.admitPlaces(h, entries)
-	if err != nil {
-		return nil, err
-	}
 	if err := a.allowMounts(); err != nil {
 		return nil, err
 	}
@@ -327,11 +328,16 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	if err != nil {
 		return nil, err
 	}
-	r.Changes = len(entries.Changes) - survey.Already
-	if len(entries.Changes) > 0 && survey.Already == len(entries.Changes) {
+	r.Changes = len(entries.Changes) - survey.Already + len(survey.Removed())
+	if a.nothingToDo(survey, len(entries.Changes)) {
+		a.tell(r, survey)
 		return a.already(p, r, recorded)
 	}
 	if err := a.mismatchError(survey); err != nil {
+		return nil, err
+	}
+	boot, err := a.admitPlaces(h, survey)
+	if err != nil {
 		return nil, err
 	}
 	if err := a.admitSpace(h, survey); err != nil {
@@ -379,6 +385,9 @@ func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string]
 		Patch: p.ID(), PatchID: h.ID, From: &installed, To: &journal.Version{Product: h.Product, Version: h.To.Version},
 		Insecure: r.Insecure,
 	}
+	if a.o.Repair {
+		record.Reason = "repair"
+	}
 	record.Supersedes, record.Provides, record.Floor = h.Supersedes, h.Provides, h.Floor
 	if record.Deviations, err = a.deviations(s, r); err != nil {
 		return err
@@ -425,6 +434,9 @@ func (a *applier) commit(ctx context.Context, tx *transaction.Tx, run *runner, r
 		return err
 	}
 	r.Status = Applied
+	if a.o.Repair {
+		r.Status = Repaired
+	}
 	if r.Reboot {
 		a.tellReboot(r)
 	}

@@ -37,6 +37,7 @@ func (a *applier) look(ctx context.Context, h *patch.Header, hooks map[string][]
 	}
 	return transaction.Look(ctx, a.target.Root, entries, transaction.Options{
 		Jobs: a.opt.Jobs, Protected: a.protected, Scripts: len(hooks) > 0, Full: h.Full, Remount: a.target.Remount, Root: a.opt.Root,
+		Managed: h.Managed, Never: h.Never, Repair: a.o.Repair,
 		ConfigFiles: h.ConfigFiles, OnModified: a.o.OnModified, Deleted: deleted,
 	})
 }
@@ -47,8 +48,9 @@ func (a *applier) tell(r *Result, s *transaction.Survey) {
 	for i := range r.Deviations {
 		r.Deviations[i].Patch = r.Patch
 	}
-	for _, path := range s.Replaced {
-		r.Replaced = append(r.Replaced, manifest.Escape(path))
+	r.Replaced, r.Removed = escaped(s.Replaced), escaped(s.Removed())
+	if a.o.Repair {
+		r.Repaired = escaped(s.Differing)
 	}
 }
 
@@ -64,12 +66,29 @@ func (a *applier) deviations(s *transaction.Survey, r *Result) ([]journal.Deviat
 		touched[manifest.Escape(path)] = true
 	}
 	var standing []journal.Deviation
+	known := map[string]bool{}
 	for _, d := range state.Deviations(all) {
-		if !touched[d.Path] {
+		if a.o.Repair && slices.ContainsFunc(r.Deviations, func(own journal.Deviation) bool { return own.Path == d.Path }) {
+			known[d.Path] = true // as it was told when it came to be
+		} else if touched[d.Path] {
+			continue
+		}
+		standing = append(standing, d)
+	}
+	for _, d := range r.Deviations {
+		if !known[d.Path] {
 			standing = append(standing, d)
 		}
 	}
-	return append(standing, r.Deviations...), nil
+	return standing, nil
+}
+
+func escaped(paths []string) []string {
+	var all []string
+	for _, path := range paths {
+		all = append(all, manifest.Escape(path))
+	}
+	return all
 }
 
 // mismatchError refuses with the list of what is not as the patch expects.

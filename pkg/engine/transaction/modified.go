@@ -155,7 +155,7 @@ func (s *Survey) keep(ctx context.Context, l *look) ([]look, error) {
 		d.Outcome = journal.StaysDeleted
 	case l.New == nil:
 		d.Outcome = journal.KeptRemoved
-	case isDir(l.New) || sameBytes(l.Old, l.New):
+	case isDir(l.New) || sameBytes(l.Old, l.New) || s.o.Repair:
 	default:
 		n, there, err := s.beside(ctx, l)
 		if err != nil {
@@ -196,7 +196,7 @@ func (s *Survey) beside(ctx context.Context, l *look) (*look, bool, error) {
 			return nil, false, fmt.Errorf("reading the tree: %w", err)
 		}
 	}
-	if n.isNew() && n.alone() {
+	if n.isNew(true) && n.alone() {
 		return nil, true, nil
 	}
 	n.Old = n.live

@@ -36,6 +36,8 @@ type Survey struct {
 	// that are replaced all the same.
 	Deviations []journal.Deviation
 	Replaced   []string
+	// Differing are the paths of the patch that are not as it has them.
+	Differing []string
 	// NeedsFull says that a mismatch is one that a full patch would not have: the
 	// patch is built on content that was changed.
 	NeedsFull bool
@@ -70,6 +72,12 @@ type Options struct {
 	// Full is for a patch without an old side: whatever stands where it puts
 	// something is replaced, and kept as any old file is.
 	Full bool
+	// Managed and Never, with Full, are globs of what belongs to the product and of
+	// what never does: see removals.
+	Managed, Never []string
+	// Repair, with Full, restores what differs in more than its times and removes
+	// nothing.
+	Repair bool
 	// ConfigFiles are globs of files that belong to the machine's owner: what was
 	// changed of them stays.
 	ConfigFiles []string
@@ -128,6 +136,11 @@ func Look(ctx context.Context, root fsys.FS, entries *patch.Entries, o Options) 
 		}
 	}
 	if o.Full {
+		removals, err := s.removals(looks)
+		if err != nil {
+			return nil, err
+		}
+		looks = append(looks, removals...)
 		s.takeAsOld(looks)
 	}
 	if err := s.hash(ctx, looks, o.Jobs); err != nil {
@@ -294,12 +307,12 @@ func (s *Survey) mismatch(path, format string, args ...any) {
 // judge sorts the looks into those to be done, those done already, those that
 // stay as somebody has made them, and mismatches.
 func (s *Survey) judge(ctx context.Context, looks []look) ([]look, error) {
-	done := linkedAlready(looks)
+	done := s.linkedAlready(looks)
 	why := make([]string, len(looks))
 	already := make([]bool, len(looks))
 	for i := range looks {
 		l := &looks[i]
-		already[i] = l.New == nil && !l.found || l.New != nil && l.New.Link == 0 && l.isNew() && l.alone() || l.New != nil && done[l.New.Link]
+		already[i] = l.New == nil && !l.found || l.New != nil && l.New.Link == 0 && l.isNew(!s.o.Repair) && (s.o.Repair || l.alone()) || l.New != nil && done[l.New.Link]
 		if !already[i] {
 			why[i] = s.modified(l)
 		}
@@ -323,6 +336,9 @@ func (s *Survey) judge(ctx context.Context, looks []look) ([]look, error) {
 		}
 	}
 	slices.SortFunc(todo, func(a, b look) int { return manifest.Compare(a.path(), b.path()) })
+	for i := range todo {
+		s.Differing = append(s.Differing, todo[i].path())
+	}
 	for i := 1; i < len(todo); i++ {
 		if todo[i].path() == todo[i-1].path() {
 			s.mismatch(todo[i].path(), "is in the patch, and is where the new version of a file that was changed would be put")
@@ -366,7 +382,8 @@ func (l *look) sizeFits() bool {
 	return l.Old != nil && l.Old.Size == l.live.Size || l.New != nil && l.New.Size == l.live.Size
 }
 
-func (l *look) isNew() bool { return l.found && differs(l.live, l.New, true) == "" }
+// isNew tells whether what was found is what the patch has, times included or not.
+func (l *look) isNew(times bool) bool { return l.found && differs(l.live, l.New, times) == "" }
 
 // alone tells whether what was found has no second name: a file that is equal
 // but hard-linked is not yet what the patch wants.
@@ -375,7 +392,7 @@ func (l *look) alone() bool { return l.info.Kind == manifest.Dir || l.info.Links
 // linkedAlready finds the new hard-link groups that are there already: every
 // name as the patch would make it, all of one inode that has no other name.
 // One name that is not makes the whole group something to do.
-func linkedAlready(looks []look) map[int]bool {
+func (s *Survey) linkedAlready(looks []look) map[int]bool {
 	inodes, names := map[int]fsys.Info{}, map[int]uint64{}
 	done := map[int]bool{}
 	for _, l := range looks {
@@ -388,7 +405,7 @@ func linkedAlready(looks []look) map[int]bool {
 			inodes[g], first, done[g] = l.info, l.info, true
 		}
 		names[g]++
-		done[g] = done[g] && l.isNew() && l.info.SameInode(first)
+		done[g] = done[g] && l.isNew(!s.o.Repair) && l.info.SameInode(first)
 	}
 	for g := range done {
 		done[g] = done[g] && inodes[g].Links == names[g]
@@ -439,7 +456,7 @@ func sameXattr(a, b manifest.Xattr) bool {
 func (s *Survey) checkLinks(todo []look) {
 	groups := map[int][]look{}
 	for _, l := range todo {
-		if l.Old == nil || l.Old.Kind == manifest.Dir || l.replaced || s.o.OnModified == OnModifiedReplace {
+		if l.Old == nil || l.Old.Kind == manifest.Dir || s.o.OnModified == OnModifiedReplace {
 			continue
 		}
 		if l.Old.Link != 0 {
@@ -448,6 +465,9 @@ func (s *Survey) checkLinks(todo []look) {
 	}
 	for _, g := range groups {
 		for _, l := range g {
+			if l.replaced {
+				continue
+			}
 			if l.info.Links > uint64(len(g)) || l.info.Ino != g[0].info.Ino {
 				s.mismatch(l.path(), "has %d names (hard links), %d expected", l.info.Links, len(g))
 			}

@@ -155,7 +155,8 @@ type Record struct {
 	Result  string `json:"result,omitempty"`
 	// Skip are the ordinals of plan steps that a rollback leaves as they are: with Rollback.
 	Skip []int `json:"skip,omitempty"`
-	// Reason says why: with Undoing, Rollback, Withdrawn, Reapplied, Aborted, Freeing.
+	// Reason says why: with Begin, of a repair or of what was waived, and with
+	// Undoing, Rollback, Withdrawn, Reapplied, Aborted, Freeing.
 	Reason string `json:"reason,omitempty"`
 	// Kept are vis(3)-escaped paths that were left or set aside because
 	// something else had changed them: with Committed, Undone and RolledBack.
