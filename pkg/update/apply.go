@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/relkit/relkit/pkg/engine/transaction"
@@ -385,9 +386,6 @@ func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string]
 		Patch: p.ID(), PatchID: h.ID, From: &installed, To: &journal.Version{Product: h.Product, Version: h.To.Version},
 		Insecure: r.Insecure,
 	}
-	if a.o.Repair {
-		record.Reason = "repair"
-	}
 	record.Supersedes, record.Provides, record.Floor = h.Supersedes, h.Provides, h.Floor
 	if record.Deviations, err = a.deviations(s, r); err != nil {
 		return err
@@ -397,6 +395,9 @@ func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string]
 	}
 	if a.waived != "" {
 		record.Reason = "waived: " + a.waived
+	}
+	if a.o.Repair {
+		record.Reason = strings.TrimSuffix("repair; "+record.Reason, "; ")
 	}
 	tx, err := transaction.Begin(a.target, s, record)
 	if err != nil {
