@@ -108,6 +108,8 @@ func patchRows(h *patch.Header) [][]string {
 	}
 	add("reboot", h.Reboot)
 	add("restart", strings.Join(h.Restart, " "))
+	add("reload", strings.Join(h.Reload, " "))
+	add("stop", strings.Join(h.Stop, " "))
 	add("hooks", strings.Join(h.Hooks.Names(), " "))
 	add("config files", strings.Join(h.ConfigFiles, " "))
 	add("managed", strings.Join(h.Managed, " "))

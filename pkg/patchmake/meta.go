@@ -27,6 +27,8 @@ type Meta struct {
 	Conflicts   []string `toml:"conflicts"`
 	Reboot      string   `toml:"reboot"`
 	Restart     []string `toml:"restart"`
+	Reload      []string `toml:"reload"`
+	Stop        []string `toml:"stop"`
 	ConfigFiles []string `toml:"config_files"`
 	// Labels must be on the machine.
 	Labels map[string]string `toml:"labels"`
@@ -85,7 +87,7 @@ func (m Meta) Over(base Meta) Meta {
 	}
 	for _, f := range []struct{ dst, src *[]string }{
 		{&base.Model, &m.Model}, {&base.Supersedes, &m.Supersedes}, {&base.Requires, &m.Requires}, {&base.Conflicts, &m.Conflicts},
-		{&base.Restart, &m.Restart}, {&base.ConfigFiles, &m.ConfigFiles}, {&base.Provides, &m.Provides},
+		{&base.Restart, &m.Restart}, {&base.Reload, &m.Reload}, {&base.Stop, &m.Stop}, {&base.ConfigFiles, &m.ConfigFiles}, {&base.Provides, &m.Provides},
 		{&base.RequiresCommands, &m.RequiresCommands},
 	} {
 		*f.dst = append(append([]string(nil), *f.dst...), *f.src...)
@@ -117,7 +119,7 @@ func (m Meta) header(from *patch.Side, to patch.Side, created time.Time) (patch.
 	h := patch.Header{
 		ID: m.ID, Product: m.Product, Model: m.Model, Full: from == nil, From: from, To: to,
 		Supersedes: m.Supersedes, Requires: strings.Join(m.Requires, ", "), Conflicts: strings.Join(m.Conflicts, ", "),
-		Reboot: m.Reboot, Restart: m.Restart, Created: created.UTC().Truncate(time.Second),
+		Reboot: m.Reboot, Restart: m.Restart, Reload: m.Reload, Stop: m.Stop, Created: created.UTC().Truncate(time.Second),
 		Labels: m.Labels, Provides: strings.Join(m.Provides, ", "), Floor: m.Floor, RequiresCommands: m.RequiresCommands,
 	}
 	for path, bytes := range m.RequiresSpace {

@@ -387,6 +387,9 @@ func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string]
 		Insecure: r.Insecure,
 	}
 	record.Supersedes, record.Provides, record.Floor = h.Supersedes, h.Provides, h.Floor
+	if len(h.Restart)+len(h.Reload)+len(h.Stop) > 0 {
+		record.Services = &journal.Services{Restart: h.Restart, Reload: h.Reload, Stop: h.Stop}
+	}
 	if record.Deviations, err = a.deviations(s, r); err != nil {
 		return err
 	}
@@ -413,7 +416,7 @@ func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string]
 		return err
 	}
 	if boot || a.o.Stage || !a.inWindow() {
-		return a.keep(tx, r, journal.Record{Boot: boot, Reboot: r.Reboot, Units: h.Restart})
+		return a.keep(tx, r, journal.Record{Boot: boot, Reboot: r.Reboot})
 	}
 	return a.commit(ctx, tx, run, r)
 }
@@ -429,7 +432,7 @@ func (a *applier) commit(ctx context.Context, tx *transaction.Tx, run *runner, r
 	}
 	r.VisibleSeconds = tx.Visible.Seconds()
 	if err := run.after(ctx, tx); err != nil {
-		return a.takeBack(tx, run, err)
+		return tx.Undo(err.Error(), err)
 	}
 	if err := tx.Finish(); err != nil {
 		return err
@@ -442,17 +445,4 @@ func (a *applier) commit(ctx context.Context, tx *transaction.Tx, run *runner, r
 		a.tellReboot(r)
 	}
 	return nil
-}
-
-// takeBack undoes a transaction whose checks failed, and has the services run
-// on the old tree again.
-func (a *applier) takeBack(tx *transaction.Tx, run *runner, cause error) error {
-	err := tx.Undo(cause.Error(), cause)
-	if failure.Of(err) != failure.Restored {
-		return err
-	}
-	if rerr := run.restart(context.Background()); rerr != nil {
-		a.opt.Log.Warn("the old tree is back, restarting services failed", "err", rerr)
-	}
-	return err
 }

@@ -7,6 +7,8 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/relkit/relkit/pkg/engine/state"
@@ -36,13 +38,12 @@ const defaultTimeout = 60 * time.Second
 // searchPath is the PATH of hooks and checks.
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// runner runs a patch's hooks, the check of the command line, and restarts services.
+// runner runs a patch's hooks, the check of the command line, and works the services.
 type runner struct {
 	root    string
 	target  transaction.Target
 	env     []string
 	scripts map[string][]byte
-	units   []string
 	check   string
 	timeout time.Duration
 	output  io.Writer
@@ -51,7 +52,7 @@ type runner struct {
 // newRunner prepares the hooks of a patch whose sign-offs were accepted.
 func (a *applier) newRunner(h *patch.Header, hooks map[string][]byte) (*runner, error) {
 	r := &runner{
-		root: a.opt.Root, target: a.target, units: h.Restart, check: a.o.Check, timeout: a.o.CheckTimeout, output: a.o.Output,
+		root: a.opt.Root, target: a.target, check: a.o.Check, timeout: a.o.CheckTimeout, output: a.o.Output,
 		scripts: map[string][]byte{},
 	}
 	from := ""
@@ -92,7 +93,10 @@ func (r *runner) environment(patchID, product, from, to string) {
 
 // before runs what comes before anything visible changes.
 func (r *runner) before(ctx context.Context, tx *transaction.Tx) error {
-	return r.script(ctx, tx.Journal, hookPre)
+	if err := r.script(ctx, tx.Journal, hookPre); err != nil {
+		return err
+	}
+	return r.stopServices(ctx, tx.Journal)
 }
 
 // after runs what decides whether the new tree stays.
@@ -100,7 +104,7 @@ func (r *runner) after(ctx context.Context, tx *transaction.Tx) error {
 	if err := r.script(ctx, tx.Journal, hookPost); err != nil {
 		return err
 	}
-	if err := r.restart(ctx); err != nil {
+	if err := r.startServices(ctx, tx.Journal); err != nil {
 		return err
 	}
 	return r.checks(ctx, tx.Journal)
@@ -114,60 +118,85 @@ func (r *runner) checks(ctx context.Context, j *state.Transaction) error {
 	if r.check == "" {
 		return nil
 	}
-	return r.run(ctx, "check", process.Job{
-		Argv: []string{"/bin/sh", "-c", r.check}, Dir: "/", Env: append(r.env, "RELKIT_HOOK=check", "RELKIT_ROOT="+r.root),
+	return r.journaled(j, journal.Record{Hook: "check command"}, func(attempt int, output io.Writer) error {
+		return r.run(ctx, "check", process.Job{
+			Argv: []string{"/bin/sh", "-c", r.check}, Dir: "/",
+			Env: append(slices.Clone(r.env), "RELKIT_HOOK=check", "RELKIT_ROOT="+r.root, "RELKIT_ATTEMPT="+strconv.Itoa(attempt)),
+		}, output)
 	})
 }
 
-// script runs a kept script, in a chroot where the root is not "/". The journal
-// says that it starts before it does, and how it ended: one that was cut off is
-// started again by whoever comes next, and learns from RELKIT_ATTEMPT.
+// script runs a kept script, in a chroot where the root is not "/".
 func (r *runner) script(ctx context.Context, j *state.Transaction, name string) error {
 	path, err := transaction.Script(r.target, j, name)
 	if err != nil || path == "" {
 		return err
 	}
-	started, _ := j.HookRuns(name)
-	note := journal.Record{Event: journal.Hook, Hook: name, Attempt: started + 1}
+	return r.journaled(j, journal.Record{Hook: name}, func(attempt int, output io.Writer) error {
+		job := process.Job{
+			Argv: []string{"/" + path}, Dir: "/",
+			Env: append(slices.Clone(r.env), "RELKIT_HOOK="+name, "RELKIT_ROOT=/", "RELKIT_ATTEMPT="+strconv.Itoa(attempt)),
+		}
+		if r.root != "/" {
+			job.Root = r.root
+		}
+		return r.run(ctx, name+" hook", job, output)
+	})
+}
+
+// journaled runs do, a hook or what is like one. The journal says that it
+// begins before it does, and how it ended: one that was cut off is run again by
+// whoever comes next.
+func (r *runner) journaled(j *state.Transaction, note journal.Record, do func(attempt int, output io.Writer) error) error {
+	started, _ := j.HookRuns(note.Hook)
+	note.Event, note.Attempt = journal.Hook, started+1
 	if err := transaction.Note(r.target, j, note); err != nil {
-		return fmt.Errorf("%s hook: %w", name, err)
+		return fmt.Errorf("%s hook: %w", note.Hook, err)
 	}
-	job := process.Job{
-		Argv: []string{"/" + path}, Dir: "/",
-		Env: append(slices.Clone(r.env), "RELKIT_HOOK="+name, "RELKIT_ROOT=/", "RELKIT_ATTEMPT="+strconv.Itoa(note.Attempt)),
-	}
-	if r.root != "/" {
-		job.Root = r.root
-	}
-	err = r.run(ctx, name+" hook", job)
-	note.Result = hookOK
-	if err != nil {
+	end := &tail{also: r.output}
+	err := do(note.Attempt, end)
+	if note.Result, note.Output = hookOK, end.String(); err != nil {
 		note.Result = err.Error()
 	}
 	return errors.Join(err, transaction.Note(r.target, j, note))
 }
 
-// restart restarts the patch's services, on the running system only.
-func (r *runner) restart(ctx context.Context) error {
-	if len(r.units) == 0 || r.root != "/" {
-		return nil
-	}
-	if _, err := r.target.Root.Lstat("run/systemd/system"); err != nil {
-		return nil
-	}
-	argv := append([]string{"systemctl", "try-restart", "--"}, r.units...)
-	return r.run(ctx, "restarting services", process.Job{Argv: argv, Dir: "/", Env: r.env})
+// tail passes output on, and keeps the end of it for the journal.
+type tail struct {
+	also io.Writer // nil for nobody
+	mu   sync.Mutex
+	b    []byte
 }
 
-func (r *runner) run(ctx context.Context, what string, job process.Job) error {
+// maxTail is how much output of a hook the journal keeps, in bytes.
+const maxTail = 4 << 10
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.b = append(t.b, b...)
+	if over := len(t.b) - maxTail; over > 0 {
+		t.b = append(t.b[:0], t.b[over:]...)
+	}
+	if t.also == nil {
+		return len(b), nil
+	}
+	return t.also.Write(b)
+}
+
+// String is the end of the output, as JSON can hold it.
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return strings.ToValidUTF8(string(t.b), "\uFFFD")
+}
+
+func (r *runner) run(ctx context.Context, what string, job process.Job, output io.Writer) error {
 	if err := ctx.Err(); err != nil {
 		return context.Cause(ctx)
 	}
-	job.Timeout = r.timeout
-	if job.Timeout == 0 {
-		job.Timeout = defaultTimeout
-	}
-	job.Stdout, job.Stderr = r.output, r.output
+	job.Timeout = r.deadline()
+	job.Stdout, job.Stderr = output, output
 	res, err := process.Run(ctx, job)
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)
@@ -178,22 +207,10 @@ func (r *runner) run(ctx context.Context, what string, job process.Job) error {
 	return nil
 }
 
-// undoHooks run a patch's rollback hooks when it is taken back by itself: when
-// its post hook has begun, what that did is to be undone with the files.
-type undoHooks struct{ m *machine }
-
-func (u undoHooks) BeforeUndo(j *state.Transaction) { u.run(j, hookPreRollback) }
-func (u undoHooks) AfterUndo(j *state.Transaction)  { u.run(j, hookPostRollback) }
-
-func (u undoHooks) run(j *state.Transaction, name string) {
-	if posts, _ := j.HookRuns(hookPost); posts == 0 {
-		return
+// deadline is how long a hook or check may run.
+func (r *runner) deadline() time.Duration {
+	if r.timeout == 0 {
+		return defaultTimeout
 	}
-	if _, result := j.HookRuns(name); result == hookOK {
-		return // before the cut
-	}
-	a := &applier{machine: u.m}
-	if err := a.runnerOf(j).script(context.Background(), j, name); err != nil {
-		u.m.opt.Log.Warn("the patch is taken back all the same", "patch", j.Records[0].PatchID, "err", err)
-	}
+	return r.timeout
 }

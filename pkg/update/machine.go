@@ -259,6 +259,9 @@ func (m *machine) recover() ([]Recovered, error) {
 	}
 	done, err := transaction.Recover(m.target)
 	err = m.refuse(err, journal.AuditLine{})
+	if err == nil {
+		err = m.startStopped()
+	}
 	var out []Recovered
 	for _, r := range done {
 		out = append(out, Recovered{Transaction: r.ID, Found: r.Found, Now: r.Now})

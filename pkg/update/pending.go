@@ -234,9 +234,6 @@ func acceptedOf(signoffs []string) []trust.Accepted {
 func (a *applier) runnerOf(t *state.Transaction) *runner {
 	r := a.resultOf(t)
 	run := &runner{root: a.opt.Root, target: a.target, check: a.o.Check, timeout: a.o.CheckTimeout, output: a.o.Output}
-	if ready := t.Find(journal.Ready); ready != nil {
-		run.units = ready.Units
-	}
 	run.environment(r.Patch, r.Product, r.From, r.To)
 	return run
 }

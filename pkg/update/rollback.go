@@ -210,6 +210,9 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
 	}
+	if err := run.stopServices(ctx, t); err != nil {
+		return nil, errors.Join(err, run.startServices(context.WithoutCancel(ctx), t))
+	}
 	record := journal.Record{Reason: "asked for", Insecure: o.waived()}
 	defer m.opt.hold()()
 	if awaits(t) {
@@ -220,11 +223,15 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 	err = rb.Commit(o.OnModified, record, func() {
 		// The old tree is back whatever this hook says, and a signal does not
 		// change that: it runs to its end or its deadline.
-		if err := run.script(context.WithoutCancel(ctx), t, hookPostRollback); err != nil {
+		ctx := context.WithoutCancel(ctx)
+		if err := errors.Join(run.script(ctx, t, hookPostRollback), run.startServices(ctx, t)); err != nil {
 			r.HookFailed = err.Error()
 		}
 	})
 	if err != nil {
+		if failure.Of(err) != failure.Mixed {
+			err = errors.Join(err, run.startServices(context.WithoutCancel(ctx), t))
+		}
 		return nil, err
 	}
 	r.VisibleSeconds = rb.Visible.Seconds()

@@ -266,6 +266,9 @@ func (x *Tx) end(event journal.Event) error {
 // Abort ends a transaction of which nothing is visible. The slots go first: no
 // one needs them, and it may be for want of their room that it is aborted.
 func (x *Tx) Abort(reason string) error {
+	if x.Hooks != nil {
+		x.Hooks.AfterUndo(x.Journal)
+	}
 	readOnly := x.writable() // where it fails there may be no slots to be cleared
 	if err := x.clearSlots(true); err != nil {
 		return errors.Join(err, readOnly)

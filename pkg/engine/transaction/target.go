@@ -47,8 +47,8 @@ type Target struct {
 type Hooks interface {
 	// BeforeUndo comes while the tree is new, or partly so.
 	BeforeUndo(*state.Transaction)
-	// AfterUndo comes once the old tree is back and durable, while the
-	// transaction's scripts are still there.
+	// AfterUndo comes once the old tree is back and durable, or before what was
+	// staged is given up, while the transaction's scripts are still there.
 	AfterUndo(*state.Transaction)
 }
 

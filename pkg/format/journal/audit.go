@@ -53,6 +53,7 @@ type AuditLine struct {
 	Hook    string `json:"hook,omitempty"`
 	Attempt int    `json:"attempt,omitempty"`
 	Result  string `json:"result,omitempty"`
+	Output  string `json:"output,omitempty"`
 	// Deviations are what the patch met that its owner had changed.
 	Deviations []Deviation `json:"deviations,omitempty"`
 	// JournalSeq is the Record.Seq up to which the log tells, with this line, of
@@ -72,7 +73,7 @@ func AuditOf(transaction string, n int, r *Record) AuditLine {
 		Time: r.Time, Event: r.Event, Transaction: transaction, Record: n, JournalSeq: r.Seq,
 		Patch: r.Patch, PatchID: r.PatchID, From: r.From, To: r.To,
 		Signoffs: r.Signoffs, Insecure: r.Insecure, Reason: r.Reason, Kept: r.Kept,
-		Hook: r.Hook, Attempt: r.Attempt, Result: r.Result,
+		Hook: r.Hook, Attempt: r.Attempt, Result: r.Result, Output: r.Output,
 		Deviations: OfPatch(r.Deviations, r.PatchID),
 	}
 }

@@ -114,6 +114,15 @@ type Remount struct {
 	FileSystem bool   `json:"file_system,omitempty"`
 }
 
+// Services are units of the service manager.
+type Services struct {
+	// Restart and Reload are restarted, or reloaded, after a change; Stop are
+	// stopped while the tree changes.
+	Restart []string `json:"restart,omitempty"`
+	Reload  []string `json:"reload,omitempty"`
+	Stop    []string `json:"stop,omitempty"`
+}
+
 // Record is one line of a journal.
 type Record struct {
 	// Seq numbers the records of all journals of a machine, from 1, in the order
@@ -141,11 +150,11 @@ type Record struct {
 	// Scripts are the digests of the scripts that are kept, by name: with Staged.
 	Scripts map[string]digest.Digest `json:"scripts,omitempty"`
 	// Boot says that it is committed at boot only, Reboot that the machine has to
-	// be rebooted for it to take effect, Units are the services to restart after
-	// the commit: with Ready.
-	Boot   bool     `json:"boot,omitempty"`
-	Reboot bool     `json:"reboot,omitempty"`
-	Units  []string `json:"units,omitempty"`
+	// be rebooted for it to take effect: with Ready.
+	Boot   bool `json:"boot,omitempty"`
+	Reboot bool `json:"reboot,omitempty"`
+	// Services are those that the change concerns: with Begin.
+	Services *Services `json:"services,omitempty"`
 	// OnModified is what a rollback at boot does about files changed since: with Withdrawn.
 	OnModified string `json:"on_modified,omitempty"`
 	// Hook is the hook's name, Attempt how often it was started (from 1), Result
@@ -153,6 +162,10 @@ type Record struct {
 	Hook    string `json:"hook,omitempty"`
 	Attempt int    `json:"attempt,omitempty"`
 	Result  string `json:"result,omitempty"`
+	// Output is the end of what the hook printed: with Hook, where it ended.
+	Output string `json:"output,omitempty"`
+	// Units are the services that ran and were stopped: with Hook.
+	Units []string `json:"units,omitempty"`
 	// Skip are the ordinals of plan steps that a rollback leaves as they are: with Rollback.
 	Skip []int `json:"skip,omitempty"`
 	// Reason says why: with Begin, of a repair or of what was waived, and with

@@ -117,7 +117,7 @@ func (h *Header) checkSides() error {
 }
 
 func (h *Header) checkLists() error {
-	for name, list := range map[string][]string{"model": h.Model, "restart": h.Restart, "config_files": h.ConfigFiles,
+	for name, list := range map[string][]string{"model": h.Model, "config_files": h.ConfigFiles,
 		"managed": h.Managed, "never": h.Never} {
 		if len(list) > maxItems {
 			return untrusted("%s: %d elements: at most %d", name, len(list), maxItems)
@@ -126,17 +126,34 @@ func (h *Header) checkLists() error {
 			if s == "" || len(s) > maxText || !utf8.ValidString(s) || strings.ContainsAny(s, "\x00\n\r") {
 				return untrusted("%s: bad element %q", name, s)
 			}
-			if _, err := glob.Parse(s); err != nil && name != "restart" {
+			if _, err := glob.Parse(s); err != nil {
 				return untrusted("%s: %w", name, err)
 			}
 		}
 	}
-	for _, unit := range h.Restart {
-		if strings.HasPrefix(unit, "-") || strings.ContainsAny(unit, " \t/") {
-			return untrusted("restart: bad unit name %q", unit)
+	for name, units := range map[string][]string{"restart": h.Restart, "reload": h.Reload, "stop": h.Stop} {
+		if len(units) > maxItems {
+			return untrusted("%s: %d elements: at most %d", name, len(units), maxItems)
+		}
+		for _, unit := range units {
+			if !validUnit(unit) {
+				return untrusted("%s: bad unit name %q", name, unit)
+			}
 		}
 	}
 	return nil
+}
+
+// validUnit tells whether a name may be given to systemctl(1): the characters
+// that systemd.unit(5) allows, and no option.
+func validUnit(name string) bool {
+	const special = `:-_.\@`
+	for _, c := range name {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune(special, c) {
+			return false
+		}
+	}
+	return name != "" && len(name) <= 255 && name[0] != '-'
 }
 
 func (h *Header) checkTimes() error {

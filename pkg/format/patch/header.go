@@ -57,8 +57,11 @@ type Header struct {
 	RequiresSpace []Space `json:"requires_space,omitempty"`
 	// Reboot is RebootNone or RebootRequired.
 	Reboot string `json:"reboot"`
-	// Restart is the service units to restart afterwards.
+	// Restart, Reload and Stop are service units: to restart afterwards, to reload
+	// afterwards, and to be stopped while the tree changes.
 	Restart []string `json:"restart,omitempty"`
+	Reload  []string `json:"reload,omitempty"`
+	Stop    []string `json:"stop,omitempty"`
 	Hooks   Hooks    `json:"hooks,omitzero"`
 	// ConfigFiles are globs of paths that a machine's owner edits: they carry full content.
 	ConfigFiles []string `json:"config_files,omitempty"`

@@ -62,6 +62,10 @@ func NewCookie() string {
 // Start starts a supervisor: the running program again, in a session of its
 // own, so that neither Ctrl-C nor a password prompt reaches what it runs.
 func Start(o *Options) (*Supervisor, error) {
+	if len(os.Args) > 1 && os.Args[1] == SuperviseArg {
+		// This was to be a supervisor, and would start itself without end.
+		return nil, errors.New("starting a supervisor: the program does not begin with process.Main")
+	}
 	s := &Supervisor{note: &tail{max: 4 << 10}, buf: make([]byte, maxPayload)}
 	if o != nil {
 		s.cookie = o.Cookie
