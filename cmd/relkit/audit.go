@@ -143,6 +143,9 @@ func auditDetail(l *journal.AuditLine) string {
 	if l.Reason != "" {
 		add("%q", l.Reason)
 	}
+	for _, d := range l.Deviations {
+		add("%s %s", d.Outcome, d.Path)
+	}
 	for _, path := range l.Kept {
 		add("kept %s", path)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/channel"
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/patch"
 	"github.com/relkit/relkit/pkg/sys/fsys"
@@ -187,6 +188,43 @@ func TestWorldOfJournals(t *testing.T) {
 			t.Error(err)
 		}
 		a.o.AllowDowngrade = false
+	}
+}
+
+// A channel that was fetched from has its say too; what of it cannot be read does
+// not keep a machine from being mended.
+func TestFloorOfChannel(t *testing.T) {
+	a := newApplier(t)
+	f := a.target.State.FS()
+	if err := f.Mkdir("channels", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	b, err := (&channel.Seen{Schema: channel.SeenSchema, Product: "fw", Channel: "stable", Floor: "4.1.5"}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"fw@stable.json": b, "fw@beta.json": []byte("{"), "fw@stable.json.lock": nil} {
+		if err := fsys.WriteFile(f, "channels/"+name, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := worldOf(t, a).floors["fw"]; got != "4.1.5" {
+		t.Errorf("floor %q", got)
+	}
+	all, err := a.target.State.Transactions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all[0].Records[0].From = &journal.Version{Product: "fw", Version: "4.1"}
+	if below, err := a.belowFloor(all, RollbackOptions{}); !below || failure.Of(err) != failure.Refused {
+		t.Errorf("below %v, %v", below, err)
+	}
+	if below, err := a.belowFloor(all, RollbackOptions{BelowFloor: true}); !below || err != nil {
+		t.Errorf("below %v, %v", below, err)
+	}
+	all[0].Records[0].From.Version = "4.1.5"
+	if below, err := a.belowFloor(all, RollbackOptions{}); below || err != nil {
+		t.Errorf("below %v, %v", below, err)
 	}
 }
 

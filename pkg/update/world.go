@@ -5,7 +5,6 @@ import (
 	"maps"
 	"strings"
 
-	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/patch"
@@ -39,19 +38,13 @@ func (m *machine) world() (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &world{installed: installed, names: map[string]string{}, by: map[string]string{}, floors: map[string]string{}}
+	w := &world{installed: installed, names: map[string]string{}, by: map[string]string{}, floors: m.floors(all)}
 	if err := w.provide(strings.Join(c.Provides, ", ")); err != nil {
 		return nil, err
 	}
 	for _, t := range all {
 		b := t.Find(journal.Begin)
-		if b == nil {
-			continue
-		}
-		if b.Floor != "" && b.To != nil {
-			w.floors[b.To.Product] = state.Floor(all, b.To.Product)
-		}
-		if !t.Stands() {
+		if b == nil || !t.Stands() {
 			continue
 		}
 		if err := w.add(b.PatchID, b.Supersedes, b.Provides); err != nil {
@@ -81,9 +74,7 @@ func (w *world) clone() *world {
 // apply makes it the world once h is applied.
 func (w *world) apply(h *patch.Header) error {
 	w.installed = journal.Version{Product: h.Product, Version: h.To.Version}
-	if floor := w.floors[h.Product]; h.Floor != "" && (floor == "" || version.Compare(h.Floor, floor) > 0) {
-		w.floors[h.Product] = h.Floor
-	}
+	raise(w.floors, h.Product, h.Floor)
 	return w.add(h.ID, h.Supersedes, h.Provides)
 }
 

@@ -78,7 +78,7 @@ func compareFields(schema map[string]any, t reflect.Type, at string) (problems [
 	for i := range t.NumField() {
 		name, rest, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
 		fields = append(fields, name)
-		if rest != "omitempty" {
+		if rest != "omitempty" && rest != "omitzero" {
 			required = append(required, name)
 		}
 		sub, _ := properties[name].(map[string]any)
