@@ -22,7 +22,12 @@ func zshCompletion(table []completed) string {
 			b.WriteString(" \\\n\t\t\t\t" + zshFlag(f))
 		}
 		if c.Operands.Name != "" {
-			b.WriteString(" \\\n\t\t\t\t" + zshQuote("*"+zshValue(c.Operands)))
+			spec := "*" + zshValue(c.Operands)
+			if v := c.Operands; len(v.Words) == 0 && !v.Files && !v.Dirs {
+				// The message of a blank action would stand in the way of completing a flag.
+				spec = strings.TrimSuffix(spec, " ") + "()"
+			}
+			b.WriteString(" \\\n\t\t\t\t" + zshQuote(spec))
 		}
 		b.WriteString("\n\t\t\t;;\n")
 	}
