@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,11 +33,27 @@ func TestScript(t *testing.T) {
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("TZ", "UTC")
 			e.Setenv("EXAMPLES", examples)
+			e.Defer(func() { unmountBelow(e.WorkDir) })
 			return nil
 		},
 		Condition: missing,
 		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"exits": cmdExits},
 	})
+}
+
+// unmountBelow takes down what a script that failed has left mounted, or swapped to.
+func unmountBelow(dir string) {
+	table, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		return
+	}
+	lines := strings.Split(string(table), "\n")
+	for _, line := range slices.Backward(lines) {
+		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[1], dir+"/") {
+			_ = exec.Command("swapoff", filepath.Join(f[1], "swap")).Run()
+			_ = exec.Command("umount", "-l", f[1]).Run()
+		}
+	}
 }
 
 func missing(condition string) (bool, error) {

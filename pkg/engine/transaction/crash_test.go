@@ -28,14 +28,14 @@ func begin(from, to journal.Version) journal.Record {
 // apply takes a machine from one tree to another, in one go.
 func apply(t Target, from, to spec) error {
 	entries, segments := from.diff(to)
-	_, err := Run(context.Background(), t, entries, segments, begin(version1, version2), Options{Jobs: 2})
+	_, err := Run(context.Background(), t, entries, segments, begin(version1, version2), Options{Jobs: 2, Remount: t.Remount})
 	return err
 }
 
 // undone is an apply whose check fails.
 func undone(t Target, from, to spec) error {
 	entries, segments := from.diff(to)
-	s, err := Look(context.Background(), t.Root, entries, Options{})
+	s, err := Look(context.Background(), t.Root, entries, Options{Remount: t.Remount})
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,8 @@ const (
 )
 
 func (k fsKind) set(m *fsys.Mem) {
-	m.SetNoExchange(k == noExchange)
+	m.SetNoExchange(k == noExchange || k == oldVFAT || k == oldLayers)
+	m.SetNoLink(k == oldVFAT)
 	m.SetLikeXFS(k == likeXFS)
 }
 
@@ -192,7 +193,7 @@ func newest(t Target) (*state.Transaction, error) {
 func committedLater(t Target, from, to spec, boot bool) (*state.Transaction, error) {
 	ctx := context.Background()
 	entries, segments := from.diff(to)
-	s, err := Look(ctx, t.Root, entries, Options{})
+	s, err := Look(ctx, t.Root, entries, Options{Remount: t.Remount})
 	if err != nil {
 		return nil, err
 	}
@@ -263,6 +264,9 @@ func (s *scenario) check(t *testing.T, m *fsys.Mem, where string) {
 		t.Fatalf("%s: neither old nor new; against old: %s\nagainst new: %s", where, firstDifference(got, s.before), firstDifference(got, s.after))
 	}
 	checkAudit(t, tg.State, where)
+	if mount, err := m.FS().Mount("boot"); err != nil || mount.Any() != (s.kind == readOnly) {
+		t.Fatalf("%s: boot is mounted %+v, %v", where, mount, err)
+	}
 	again, err := Recover(tg)
 	if err != nil || len(again) != 0 {
 		t.Fatalf("%s: a second recovery does %v, %v", where, again, err)
@@ -434,6 +438,7 @@ func (s *scenario) faultAt(t *testing.T, k int, errno syscall.Errno) {
 	switch kind := failure.Of(err); {
 	case err == nil && got == s.after:
 	case err != nil && (kind == failure.Failed || kind == failure.Restored) && got == s.before:
+	case err != nil && kind == failure.Refused && strings.HasPrefix(meter.Trace()[k-1], "remount ") && got == s.before:
 	default:
 		t.Fatalf("%s: kind %d; against before: %s\nagainst after: %s", where, kind, firstDifference(got, s.before), firstDifference(got, s.after))
 	}

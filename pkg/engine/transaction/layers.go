@@ -46,7 +46,11 @@ func (x *Tx) takeAway(step *journal.Step, slot string) error {
 	if err := x.Root.Mkdir(slot, 0o700); err != nil {
 		return err
 	}
-	if err = x.Root.Rmdir(step.Path()); err == nil {
+	// What stands for the folder must be durable before the folder can be gone.
+	if err = x.Root.SyncDir(x.slotFolder(step.Top)); err == nil {
+		err = x.Root.Rmdir(step.Path())
+	}
+	if err == nil {
 		return nil
 	}
 	if fsys.IsNotEmpty(err) {

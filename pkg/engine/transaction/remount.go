@@ -3,6 +3,7 @@ package transaction
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
@@ -86,11 +87,23 @@ func (x *Tx) remount(r journal.Remount, to fsys.ReadOnly) error {
 	return err
 }
 
+// A mount that something writes to is tried again, a second long in all.
+const (
+	remountTries = 5
+	remountPause = 250 * time.Millisecond
+)
+
 // readOnlyAgain puts the mounts back that writable has changed. That it could not
 // changes nothing about the tree, and is told.
 func (x *Tx) readOnlyAgain() {
 	for _, r := range x.remounts() {
-		if err := x.remount(r, fsys.ReadOnly{Mount: r.Mount, FileSystem: r.FileSystem}); err != nil {
+		was := fsys.ReadOnly{Mount: r.Mount, FileSystem: r.FileSystem}
+		err := x.remount(r, was)
+		for try := 1; err != nil && try < remountTries; try++ {
+			time.Sleep(remountPause) // what has a file open for writing may be about to end
+			err = x.remount(r, was)
+		}
+		if err != nil {
 			word := failure.Word("/" + r.At)
 			x.Log.Warn("a file system that was mounted read-only stays writable", "path", r.At, "err", err,
 				"hint", fmt.Sprintf("fuser -vm %s; mount -o remount,ro %s", word, word))

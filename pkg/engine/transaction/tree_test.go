@@ -326,6 +326,7 @@ func target(m *fsys.Mem, meter *fsys.Meter) Target {
 		Log:   slog.New(slog.DiscardHandler),
 		// One kind of change more than as root: the steps are a superset.
 		Unprivileged: true,
+		Remount:      []string{"boot"},
 	}
 }
 

@@ -55,8 +55,8 @@ type volume struct {
 	limited bool
 	limit   uint64
 	// ro says that it is mounted read-only, bootRO that it comes up so.
-	ro, bootRO bool
-	fat        bool
+	ro, bootRO   bool
+	fat, overlay bool
 
 	// Found in log: the last operation on a name, the one that made a folder,
 	// the last that moved a folder.

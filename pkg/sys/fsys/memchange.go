@@ -175,6 +175,7 @@ func (f *memFS) link(oldname, newname string) error {
 	case n.dir.inheritsOther(o.node):
 		return unix.EXDEV
 	}
+	f.copyUp(o)
 	o.vol.do(&op{time: f.m.tick(), edits: []edit{{dir: n.dir.node.birth, name: n.base, new: o.node.birth}}})
 	return nil
 }
@@ -264,6 +265,13 @@ func (f *memFS) rename(oldname, newname string, mode RenameMode) error {
 	if n.dir.inheritsOther(o.node) || mode == Exchange && o.dir.inheritsOther(n.node) {
 		return unix.EXDEV
 	}
+	for _, p := range []found{o, n} {
+		if p.node != nil && p.node.lower && p.node.kind == manifest.Dir {
+			return unix.EXDEV
+		}
+	}
+	f.copyUp(o)
+	f.copyUp(n)
 	o.base, n.base = o.dir.vol.spelled(o.dir.node, o.base), n.dir.vol.spelled(n.dir.node, n.base)
 	edits := []edit{
 		{dir: o.dir.node.birth, name: o.base, old: o.node.birth},
@@ -328,6 +336,7 @@ func (f *memFS) set(p found, change func(*node)) error {
 	if err := p.node.frozen(); err != nil {
 		return err
 	}
+	f.copyUp(p)
 	p.vol.do(&op{time: f.m.tick(), inode: p.node.birth, attr: change})
 	return nil
 }

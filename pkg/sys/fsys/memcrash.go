@@ -86,7 +86,7 @@ func (v *volume) crash(keep Keep, random *rand.Rand) *volume {
 		disk.apply(o)
 	}
 	disk.sweep()
-	w := &volume{dev: v.dev, disk: disk, now: disk.clone(), nextID: v.nextID, free: slices.Clone(v.free), limited: v.limited, limit: v.limit, ro: v.bootRO, bootRO: v.bootRO, fat: v.fat}
+	w := &volume{dev: v.dev, disk: disk, now: disk.clone(), nextID: v.nextID, free: slices.Clone(v.free), limited: v.limited, limit: v.limit, ro: v.bootRO, bootRO: v.bootRO, fat: v.fat, overlay: v.overlay}
 	if w.fat {
 		w.renumber()
 	}

@@ -31,9 +31,9 @@ type node struct {
 	children map[string]uint64
 	parent   uint64 // id, of a folder
 
-	immutable, appendOnly, swap, inherits bool
-	project                               uint32
-	writers                               int // files open for writing
+	immutable, appendOnly, swap, inherits, lower bool
+	project                                      uint32
+	writers                                      int // files open for writing
 }
 
 func (n *node) clone() *node {

@@ -90,8 +90,41 @@ func (m *Mem) SetFAT(name string) {
 	}
 	p.vol.fat = true
 	for _, im := range []*image{p.vol.now, p.vol.disk} {
-		im.nodes[im.root].mode = fatMode
+		for _, n := range im.nodes {
+			n.mode, n.uid, n.gid, n.xattrs = fatMode, 0, 0, map[string]string{}
+			n.mtime = manifest.Time{Sec: n.mtime.Sec &^ 1}
+		}
 	}
+}
+
+// SetOverlay makes the file system at name like overlayfs: all that is on it is of a
+// lower layer, from which no folder can be renamed, and where a file gets another
+// number when it is changed or given a name.
+func (m *Mem) SetOverlay(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f := &memFS{m: m, vol: m.volumes[0], root: m.volumes[0].now.root}
+	p, err := f.get(name)
+	if err != nil {
+		panic("fsys: " + name + ": " + err.Error())
+	}
+	p.vol.overlay = true
+	for _, im := range []*image{p.vol.now, p.vol.disk} {
+		for _, n := range im.nodes {
+			n.lower = true
+		}
+	}
+}
+
+// copyUp gives a file of a lower layer its upper inode. It is a change of its own,
+// and durable at once: overlayfs syncs it.
+func (f *memFS) copyUp(p found) {
+	if p.node == nil || !p.node.lower || p.node.kind == manifest.Dir {
+		return
+	}
+	ino := p.vol.newNode(manifest.FIFO, 0, f.m.tick()).ino
+	p.vol.do(&op{time: f.m.tick(), inode: p.node.birth, attr: func(n *node) { n.ino, n.lower = ino, false }}).keep()
+	p.vol.fold()
 }
 
 // fatMode is what everything on such a file system shows.
@@ -155,8 +188,11 @@ func (f *memFS) Place(name string) (at Place, err error) {
 func (f *memFS) Mount(name string) (m Mount, err error) {
 	err = f.on("statfs", name, func(p found) error {
 		m = Mount{Type: "mem", ReadOnly: ReadOnly{FileSystem: p.vol.ro, Mount: p.mount != nil && p.mount.ro}}
-		if p.vol.fat {
+		switch {
+		case p.vol.fat:
 			m.Type = "vfat"
+		case p.vol.overlay:
+			m.Type = "overlay"
 		}
 		return nil
 	})

@@ -41,8 +41,8 @@ func xattrsOf(list func([]byte) (int, error), get func(string, []byte) (int, err
 	}
 	var attrs []manifest.Xattr
 	for attr := range strings.SplitSeq(string(names), "\x00") {
-		if attr == "" {
-			continue
+		if attr == "" || attr == "trusted.SGI_ACL_FILE" || attr == "trusted.SGI_ACL_DEFAULT" {
+			continue // xfs shows root each ACL a second time
 		}
 		value, err := grow(func(buf []byte) (int, error) { return get(attr, buf) })
 		if err == unix.ENODATA { // removed meanwhile

@@ -191,6 +191,10 @@ func TestCaptureLeavesOut(t *testing.T) {
 	if err := syscall.Mknod(filepath.Join(dir, "sock"), syscall.S_IFSOCK|0o600, 0); err != nil {
 		t.Fatal(err)
 	}
+	// The slots of a folder that is bound elsewhere.
+	if err := os.MkdirAll(filepath.Join(dir, "etc/.relkit/0123456789abcdef/1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	var notes []string
 	opts := Options{
 		Skip: func(path string, kind manifest.Kind) bool {

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"slices"
+	"strings"
 
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/sys/fsys"
@@ -110,11 +112,37 @@ func (w *walker) folder(ctx context.Context, dir string, dirInfo fsys.Info, top 
 		if err != nil {
 			return err
 		}
+		if name == Slots {
+			slots, err := w.isSlots(path, info)
+			if err != nil {
+				return err
+			}
+			if slots {
+				continue
+			}
+		}
 		if err := w.name(ctx, path, info, dirInfo); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// isSlots tells of a folder by the name of Slots, where no file system begins,
+// whether it is one all the same: of a bind mount, a quota project, or what is seen
+// of a bind mount by its other name. Those have mode 0700 and hold slots alone,
+// which are named by 16 hexadecimal digits.
+func (w *walker) isSlots(path string, info fsys.Info) (bool, error) {
+	if info.Kind != manifest.Dir || info.Mode != 0o700 {
+		return false, nil
+	}
+	names, err := w.list(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return err == nil && !slices.ContainsFunc(names, func(name string) bool {
+		return len(name) != 16 || strings.Trim(name, "0123456789abcdef") != ""
+	}), err
 }
 
 func (w *walker) list(dir string) ([]string, error) {
