@@ -12,4 +12,4 @@ packages=$(go list -tags vm -f '{{$p := .}}{{range .TestGoFiles}}{{$p.Dir}}/{{.}
     tr ' ' '\n' | xargs -r grep -l '^//go:build vm$' | xargs -r -n 1 dirname | sort -u)
 [ -n "$packages" ] || { echo "test-vm: no test has the build tag vm" >&2; exit 1; }
 # shellcheck disable=SC2086 # one package a word
-go test -tags vm -p 1 -count 1 -timeout 30m -run VM "$@" $packages
+go test -tags vm -p 1 -count 1 -timeout 180m -run VM "$@" $packages

@@ -20,6 +20,10 @@ go test -json "$@" ./... | tee -a "$log" | "$tmp/testlog" || status=$?
 
 echo "== a short one of the tests in virtual machines (make test-vm runs them all)"
 RELKIT_TEST_CUTS=2 go test -json -tags vm -run 'TestVMPowerCutPatch/ext4' ./cmd/relkit | tee -a "$log" | "$tmp/testlog" || status=$?
+if [ "$(id -u)" -eq 0 ]; then
+    echo "== a Debian machine that patches its own kernel and libc, and one whose kernel panics"
+    go test -json -tags vm -timeout 60m -run '^(TestVMBootPatch|TestVMKernelPanic)$' ./cmd/relkit | tee -a "$log" | "$tmp/testlog" || status=$?
+fi
 
 # shellcheck disable=SC2016 # the dollar belongs to the template
 concurrent=$(go list -f '{{$p := .}}{{range .GoFiles}}{{$p.Dir}}/{{.}}{{"\n"}}{{end}}' ./... |

@@ -309,6 +309,16 @@ func (m *Machine) Wait(timeout time.Duration) {
 	}
 }
 
+// WaitOff waits for the machine to switch itself off, however Init ended.
+func (m *Machine) WaitOff(timeout time.Duration) {
+	m.t.Helper()
+	select {
+	case <-m.done:
+	case <-time.After(timeout):
+		m.t.Fatalf("the machine did not switch itself off in %v", timeout)
+	}
+}
+
 // CopyOut unpacks what the guest's last `out` wrote into a new folder and returns it.
 func (m *Machine) CopyOut() string {
 	m.t.Helper()
