@@ -1,6 +1,8 @@
 package update
 
 import (
+	"path/filepath"
+
 	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/patch"
@@ -21,11 +23,21 @@ func (a *applier) admitRepair(h *patch.Header, w *world) error {
 		return failure.WithHint(failure.Errorf(failure.Refused, "patch %s is no full patch, and a repair needs one", h.ID),
 			"relkit patch-make --full NEW  # where the release is made")
 	case is.Version == "":
-		return failure.Errorf(failure.Refused, "nothing was written down of what is installed, and a repair needs the full patch of that")
+		return failure.WithHint(failure.Errorf(failure.Refused, "nothing was written down of what is installed, and a repair needs the full patch of that"),
+			`echo '{"schema":"relkit.version/v1","product":"%s","version":"%s"}' >%s  # where that is what is installed`, h.Product, h.To.Version, a.versionFile())
 	case is.Product != h.Product || version.Compare(is.Version, h.To.Version) != 0:
 		return failure.Errorf(failure.Refused, "patch %s is of %s %s, installed is %s %s", h.ID, h.Product, h.To.Version, is.Product, is.Version)
 	}
 	return nil
+}
+
+// versionFile is where version.json is, as a shell takes it.
+func (a *applier) versionFile() string {
+	dir := a.opt.State
+	if dir == "" {
+		dir = filepath.Join(a.opt.Root, DefaultState)
+	}
+	return failure.Word(filepath.Join(dir, "version.json"))
 }
 
 // nothingToDo tells whether the tree has all of the patch; a repair does not

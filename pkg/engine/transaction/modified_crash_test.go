@@ -2,6 +2,7 @@ package transaction
 
 import (
 	"context"
+	"syscall"
 	"testing"
 
 	"github.com/relkit/relkit/pkg/engine/state"
@@ -40,6 +41,9 @@ func TestCrashConfigFiles(t *testing.T) {
 	older, newer, live := changedTree()
 	for _, kind := range []fsKind{likeExt4, likeXFS, noExchange} {
 		for _, on := range []OnModified{OnModifiedAbort, OnModifiedReplace} {
+			if kind == likeXFS && on == OnModifiedReplace {
+				continue // the steps are those of a patch without config files
+			}
 			run := func(t Target) error {
 				entries, segments := older.diff(newer)
 				r := begin(version1, version2)
@@ -65,7 +69,8 @@ func TestCrashConfigFiles(t *testing.T) {
 	}
 }
 
-// crashEverywhere cuts the power at every step of a scenario; more, where it is
+// crashEverywhere cuts the power at every step of a scenario, and makes every step
+// fail; more, where it is
 // not nil, holds what else must hold once the machine is recovered.
 func crashEverywhere(t *testing.T, s *scenario, more func(*testing.T, *fsys.Mem)) {
 	t.Helper()
@@ -77,6 +82,7 @@ func crashEverywhere(t *testing.T, s *scenario, more func(*testing.T, *fsys.Mem)
 		steps, points := s.clean(t), 0
 		for k := 1; k <= steps; k += stride() {
 			points += s.crashAt(t, k)
+			s.faultAt(t, k, []syscall.Errno{syscall.EIO, syscall.ENOSPC}[k%2])
 			if more == nil {
 				continue
 			}
