@@ -120,7 +120,7 @@ func (e *env) bootSetup(o update.Options) (*boot.Setup, error) {
 // runBoot is what the hook calls.
 func (e *env) runBoot(c *cli.Context, s *boot.Setup) error {
 	o := update.Options{Root: c.String("root"), State: c.String("state")}
-	waits, err := update.Waits(o)
+	waits, places, err := update.Waits(o)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func (e *env) runBoot(c *cli.Context, s *boot.Setup) error {
 	if o.State != "" {
 		apply = append(apply, "--state", o.State)
 	}
-	reboot, err := s.Run(context.WithoutCancel(c.Context), boot.RunOptions{Waits: waits, Apply: apply, Stderr: e.Stderr})
+	reboot, err := s.Run(context.WithoutCancel(c.Context), boot.RunOptions{Waits: waits, Places: places, Apply: apply, Stderr: e.Stderr})
 	if err != nil || !reboot {
 		return err
 	}

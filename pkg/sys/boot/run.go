@@ -22,6 +22,8 @@ import (
 type RunOptions struct {
 	// Waits tells whether any transaction has something to be done.
 	Waits bool
+	// Places are the folders, below the root, of the file systems it is about.
+	Places []string
 	// Apply is the command that does it: `relkit patch-apply --boot --json` and the
 	// machine. The entry that runs is put behind it.
 	Apply []string
@@ -60,6 +62,11 @@ func (s *Setup) Run(ctx context.Context, o RunOptions) (reboot bool, err error) 
 		return false, err
 	}
 	defer func() { err = errors.Join(err, restore()) }()
+	undo, err := s.mount(o.Places)
+	defer func() { err = errors.Join(err, undo()) }()
+	if err != nil {
+		return false, err
+	}
 	a := &applied{}
 	if o.Waits {
 		if a, err = o.apply(ctx, st); err != nil {
