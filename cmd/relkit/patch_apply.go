@@ -251,6 +251,8 @@ func (e *env) printResult(r *update.Result) error {
 		e.Log.Info(fmt.Sprintf("patch %s awaits confirmation", r.Patch))
 	case update.Unstaged:
 		e.Log.Info(fmt.Sprintf("patch %s is given up, nothing was changed", r.Patch))
+	case update.Stays:
+		e.Log.Info(fmt.Sprintf("patch %s is not taken back at the next boot: it stays applied", r.Patch))
 	case update.Repaired:
 		e.Log.Info(fmt.Sprintf("patch %s has restored %d of its paths; %s %s is installed", r.Patch, len(r.Repaired), r.Product, dash(r.To)))
 	case update.Applied:

@@ -72,6 +72,7 @@ const (
 	Armed    Status = "armed"    // the next boot makes it visible
 	Unstaged Status = "unstaged" // it was staged and is given up
 	Awaiting Status = "awaiting" // it is visible since a boot, and awaits Confirm
+	Stays    Status = "stays"    // its rollback at the next boot is given up
 )
 
 // Result is relkit.apply/v1: what became of one patch.
@@ -157,8 +158,8 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 		m.retain()
 	}
 	needed := slices.ContainsFunc(results, func(r Result) bool { return r.Reboot && r.Status != Planned })
-	if needed && o.Reboot != nil && !o.Stage {
-		return results, o.Reboot(ctx)
+	if needed && !o.Stage {
+		return results, a.reboot(ctx)
 	}
 	return results, nil
 }

@@ -68,8 +68,11 @@ func Boot(ctx context.Context, o BootOptions) (r *BootResult, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, m.Close()) }()
-	defer o.hold()()
 	r = &BootResult{Schema: BootSchema, Done: []BootAction{}}
+	if o.DryRun {
+		return r, m.atBoot(r)
+	}
+	defer o.hold()()
 	found, err := m.recover()
 	r.Recovered = append([]Recovered{}, found...)
 	if err != nil {
@@ -103,6 +106,18 @@ func Boot(ctx context.Context, o BootOptions) (r *BootResult, err error) {
 		}
 	}
 	return r, nil
+}
+
+// atBoot puts into r what Boot would find, as it is.
+func (m *machine) atBoot(r *BootResult) error {
+	all, err := m.target.State.Transactions()
+	r.Recovered = append([]Recovered{}, interrupted(all)...)
+	for _, t := range slices.Backward(all) {
+		if s := t.Status(); t.Pending() && s != journal.Ready {
+			r.Done = append(r.Done, BootAction{Transaction: t.ID, Patch: t.Records[0].PatchID, Found: s, Now: s, Boots: t.Boots()})
+		}
+	}
+	return err
 }
 
 // kernelGlobs are what a running kernel was loaded from, or loads from later.
@@ -176,12 +191,16 @@ func (a *applier) commitAtBoot(ctx context.Context, t *state.Transaction) error 
 	return tx.Await()
 }
 
-// rollbackAtBoot takes back what is withdrawn. What was changed since is
-// replaced and kept beside, unless it was said otherwise: a machine that does
-// not come up has nobody to ask.
+// rollbackAtBoot takes back what is withdrawn. Of one that was never confirmed
+// what was changed since is replaced and kept beside, unless it is to be left:
+// the kernel from before runs, there is nobody to ask, and what was asked for
+// when there was held of the files as they were then.
 func (a *applier) rollbackAtBoot(ctx context.Context, t *state.Transaction) error {
 	w := t.Find(journal.Withdrawn)
 	on := transaction.OnModified(w.OnModified)
+	if t.Find(journal.Applied) == nil && on != transaction.OnModifiedKeep {
+		on = transaction.OnModifiedReplace
+	}
 	rb, err := transaction.OpenRollback(ctx, a.target, t, a.opt.Jobs)
 	if err == nil {
 		err = rb.Commit(on, journal.Record{Reason: w.Reason}, func() {

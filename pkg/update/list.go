@@ -76,7 +76,7 @@ func ListTransactions(_ context.Context, o Options) (list *List, err error) {
 func (m *machine) describe(t *state.Transaction) (Transaction, error) {
 	begin := t.Find(journal.Begin)
 	l := Transaction{
-		ID: t.ID, Patch: begin.PatchID, Digest: begin.Patch, Status: outcome(t), Kept: t.Active() || awaits(t),
+		ID: t.ID, Patch: begin.PatchID, Digest: begin.Patch, Status: outcome(t), Kept: t.Active() || awaits(t) || t.Status() == journal.Withdrawn,
 		Time: t.Records[len(t.Records)-1].Time,
 	}
 	if begin.From != nil {

@@ -272,6 +272,16 @@ func (m *machine) recover() ([]Recovered, error) {
 	return out, err
 }
 
+// interrupted are the transactions that a recovery would finish or undo.
+func interrupted(all []*state.Transaction) (found []Recovered) {
+	for _, t := range all {
+		if !t.Closed() && !t.Pending() {
+			found = append(found, Recovered{Transaction: t.ID, Found: t.Status(), Now: t.Status()})
+		}
+	}
+	return found
+}
+
 // recoverFirst cleans up before anything else is decided.
 func (m *machine) recoverFirst() error {
 	if m.opt.DryRun {
@@ -291,12 +301,7 @@ func Recover(_ context.Context, o Options) (done []Recovered, err error) {
 	defer func() { err = errors.Join(err, m.Close()) }()
 	if o.DryRun {
 		all, err := m.target.State.Transactions()
-		for _, t := range all {
-			if !t.Closed() {
-				done = append(done, Recovered{Transaction: t.ID, Found: t.Status(), Now: t.Status()})
-			}
-		}
-		return done, err
+		return interrupted(all), err
 	}
 	defer o.hold()()
 	return m.recover()

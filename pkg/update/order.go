@@ -29,6 +29,8 @@ func (a *applier) stands(p *patch.Reader) (bool, error) {
 		}
 		begin := t.Find(journal.Begin)
 		switch {
+		case begin.Patch == p.ID() && t.Status() == journal.Withdrawn:
+			return false, a.pendingError(t)
 		case begin.Patch == p.ID():
 			stands = true
 		case from != nil && from.Version != "" && from.Version != p.Header().To.Version && begin.To != nil && begin.To.Version == from.Version:

@@ -35,6 +35,19 @@ type Timing struct {
 // inWindow tells whether something visible may change now.
 func (a *applier) inWindow() bool { return a.o.Window == nil || a.o.Window.Open(a.now()) }
 
+// reboot reboots where that was asked for, and the window is still open: what was
+// done meanwhile took its time.
+func (a *applier) reboot(ctx context.Context) error {
+	if a.o.Reboot == nil {
+		return nil
+	}
+	if !a.inWindow() {
+		err := failure.As(failure.Failed, fmt.Errorf("the patch waits for a reboot: %w", a.outsideWindow()))
+		return failure.WithHint(failure.Changed(err), "reboot  # inside the window")
+	}
+	return failure.Changed(a.o.Reboot(ctx))
+}
+
 func (a *applier) outsideWindow() error {
 	return failure.Errorf(failure.Refused, "outside the window %q: it opens at %s", a.o.Window, a.o.Window.Next(a.now()).Format("Mon 2006-01-02 15:04 MST"))
 }
@@ -77,7 +90,8 @@ func (a *applier) waits(p *patch.Reader, r *Result) (bool, error) {
 	if begin.Patch != p.ID() || status == "" || status == Staged && !a.o.Stage {
 		return false, a.pendingError(t)
 	}
-	r.Status, r.Transaction, r.Reboot = status, t.ID, t.Find(journal.Ready).Reboot
+	r.Status, r.Transaction = status, t.ID
+	r.Reboot = status != Awaiting && t.Find(journal.Ready).Reboot // it has been rebooted
 	return true, nil
 }
 
@@ -92,7 +106,11 @@ func (m *machine) pendingError(t *state.Transaction) error {
 		return failure.WithHint(failure.Errorf(failure.Refused, "patch %s is committed at the next boot", id),
 			"reboot  # or give it up: relkit patch-apply%s --unstage", flags)
 	case journal.Withdrawn:
-		return failure.WithHint(failure.Errorf(failure.Refused, "patch %s is taken back at the next boot", id), "reboot")
+		err := failure.Errorf(failure.Refused, "patch %s is taken back at the next boot", id)
+		if t.Find(journal.Applied) == nil {
+			return failure.WithHint(err, "reboot")
+		}
+		return failure.WithHint(err, "reboot  # or keep the patch: relkit patch-apply%s --unstage", flags)
 	}
 	return failure.WithHint(failure.Errorf(failure.Refused, "patch %s was committed at boot and awaits confirmation", id),
 		"relkit patch-apply%[1]s --confirm  # or take it back: relkit patch-rollback%[1]s", flags)
@@ -157,8 +175,8 @@ func Commit(ctx context.Context, o ApplyOptions) (r *Result, err error) {
 	if r.Status == Applied {
 		a.retain()
 	}
-	if r.Reboot && o.Reboot != nil && !o.DryRun {
-		err = o.Reboot(ctx)
+	if r.Reboot && !o.DryRun {
+		err = a.reboot(ctx)
 	}
 	return r, err
 }
@@ -238,7 +256,9 @@ func (a *applier) runnerOf(t *state.Transaction) *runner {
 	return run
 }
 
-// Unstage gives up the staged patch. Nothing visible changes.
+// Unstage gives up the staged patch, or the rollback of an applied one that waits
+// for the next boot: where the kernel for it never comes, nothing else would end
+// that. Nothing visible changes.
 func Unstage(_ context.Context, o Options) (r *Result, err error) {
 	a, err := openApplier(ApplyOptions{Options: o})
 	if err != nil {
@@ -249,18 +269,27 @@ func Unstage(_ context.Context, o Options) (r *Result, err error) {
 	if err != nil || t == nil {
 		return nil, errors.Join(err, a.refuse(failure.Errorf(failure.Refused, "nothing is staged"), journal.AuditLine{}))
 	}
-	if s := t.Status(); s != journal.Ready && s != journal.Armed {
+	stays := t.Status() == journal.Withdrawn && t.Find(journal.Applied) != nil
+	if s := t.Status(); s != journal.Ready && s != journal.Armed && !stays {
 		return nil, a.refuse(a.pendingError(t), auditOfBegin(t))
 	}
 	r = a.resultOf(t)
+	r.Reboot = false
 	if r.Status = Planned; o.DryRun {
 		return r, nil
 	}
-	r.Status = Unstaged
-	if err := transaction.Drop(a.target, t, "unstaged"); err != nil || o.Boot == nil {
-		return r, err
+	if stays {
+		r.Status, err = Stays, transaction.Note(a.target, t, journal.Record{Event: journal.Reapplied, Reason: "unstaged"})
+	} else {
+		r.Status, err = Unstaged, transaction.Drop(a.target, t, "unstaged")
 	}
-	return r, o.Boot.Cancel()
+	if err != nil {
+		return nil, err
+	}
+	if o.Boot != nil {
+		err = o.Boot.Cancel()
+	}
+	return r, err
 }
 
 // Confirm keeps the patch that was committed at boot, if its check and the

@@ -113,7 +113,7 @@ func (m *machine) chooseRollback(o RollbackOptions) ([]*state.Transaction, error
 	if err != nil {
 		return nil, err
 	}
-	if t != nil && !awaits(t) {
+	if t != nil && !awaits(t) && !m.withdrawnForNothing(t, o) {
 		return nil, m.pendingError(t)
 	}
 	all, err := m.target.State.Transactions()
@@ -122,7 +122,7 @@ func (m *machine) chooseRollback(o RollbackOptions) ([]*state.Transaction, error
 	}
 	var active []*state.Transaction
 	for i := len(all) - 1; i >= 0; i-- {
-		if all[i].Active() || awaits(all[i]) {
+		if all[i].Active() || awaits(all[i]) || all[i].Status() == journal.Withdrawn {
 			active = append(active, all[i])
 		}
 	}

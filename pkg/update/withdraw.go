@@ -3,6 +3,7 @@ package update
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/engine/transaction"
@@ -23,6 +24,12 @@ func (m *machine) takesBoot(t *state.Transaction, o RollbackOptions) bool {
 	return o.AtBoot || m.opt.Root == "/" && ready != nil && ready.Boot
 }
 
+// withdrawnForNothing tells whether t waits for a boot to take it back, and need
+// not: a tree that does not run may never boot.
+func (m *machine) withdrawnForNothing(t *state.Transaction, o RollbackOptions) bool {
+	return t.Status() == journal.Withdrawn && !m.takesBoot(t, o)
+}
+
 // oneAtBoot refuses more than one rollback at boot: the second can only be
 // verified on the tree that the first leaves.
 func (m *machine) oneAtBoot(todo []*state.Transaction, o RollbackOptions) error {
@@ -37,6 +44,11 @@ func (m *machine) oneAtBoot(todo []*state.Transaction, o RollbackOptions) error 
 
 // withdraw has a patch taken back at the next boot, before a file of it runs.
 func (m *machine) withdraw(ctx context.Context, t *state.Transaction, o RollbackOptions, run *runner, r *RollbackResult) error {
+	if m.opt.Boot != nil {
+		if err := m.opt.Boot.Ready(); err != nil {
+			return failure.As(failure.Refused, fmt.Errorf("the patch has to be taken back at boot: %w", err))
+		}
+	}
 	rb, err := transaction.OpenRollback(ctx, m.target, t, m.opt.Jobs)
 	if err != nil {
 		return err
