@@ -215,7 +215,7 @@ func read(t *testing.T, file string) string {
 }
 
 var (
-	relkitCall = regexp.MustCompile(`^([a-z-]+)([^|>]*)`)
+	relkitCall = regexp.MustCompile(`^([a-z][a-z-]*)([^|>]*)`)
 	longFlag   = regexp.MustCompile(`--([a-z][a-z-]*)`)
 )
 

@@ -152,9 +152,25 @@ func (j *judgement) unfinished(t *state.Transaction, w work, now time.Time) {
 		j.found(record.HealthWarn, fmt.Sprintf("a change to the machine has been under way since %s (%s)", last.UTC().Format(time.RFC3339), what))
 	case w.held:
 		j.found(record.HealthOK, fmt.Sprintf("a change to the machine is under way (%s)", what))
+	case t.Pending():
+		j.waits(t, last, age)
 	default:
 		j.found(cutOff(t.Status()), fmt.Sprintf("a change to the machine was cut off (%s): run relkit patch-apply --recover", what))
 	}
+}
+
+// waits judges a patch that waits: for its window or for a boot, as long as its
+// owner likes; for its confirmation, not long.
+func (j *judgement) waits(t *state.Transaction, last time.Time, age time.Duration) {
+	patch := clean(t.Records[0].PatchID)
+	switch t.Status() {
+	case journal.Awaiting, journal.Booted:
+		if age > longAfter {
+			j.found(record.HealthWarn, fmt.Sprintf("patch %s has awaited its confirmation since %s", patch, last.UTC().Format(time.RFC3339)))
+			return
+		}
+	}
+	j.found(record.HealthOK, fmt.Sprintf("patch %s waits (transaction %s, %s)", patch, t.ID, t.Status()))
 }
 
 // cutOff is how bad it is that a transaction stopped there: after some events the

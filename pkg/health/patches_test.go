@@ -82,6 +82,13 @@ func TestPatches(t *testing.T) {
 		{"one cut off being undone", false, time.Second, []string{appliedEvents, "staged committing undoing"}, "crit", cutOffSummary("undoing"), "4.1", "p-1", "000002 undoing p-2"},
 		{"a rollback cut off", false, time.Hour, []string{appliedEvents, appliedEvents + " rollback"}, "crit", cutOffSummary("rollback"), "4.2", "p-1", "000002 rollback p-2"},
 		{"one whose slots are left", false, time.Hour, []string{appliedEvents, "staged committing undoing undone"}, "warn", cutOffSummary("undone"), "4.1", "p-1", "000002 undone p-2"},
+		{"one staged", false, 100 * time.Hour, []string{appliedEvents, "staged ready"}, "ok", "patch p-2 waits (transaction 000002, ready)", "4.1", "p-1", "000002 ready p-2"},
+		{"one to be committed at boot", false, 100 * time.Hour, []string{appliedEvents, "staged ready armed"}, "ok", "patch p-2 waits (transaction 000002, armed)", "4.1", "p-1", "000002 armed p-2"},
+		{"one to be taken back at boot", false, 100 * time.Hour, []string{appliedEvents, "staged ready armed committing committed awaiting withdrawn"}, "ok", "patch p-2 waits (transaction 000002, withdrawn)", "4.2", "p-1", "000002 withdrawn p-2"},
+		{"one to be confirmed", false, time.Minute, []string{appliedEvents, "staged ready armed committing committed awaiting"}, "ok", "patch p-2 waits (transaction 000002, awaiting)", "4.2", "p-1", "000002 awaiting p-2"},
+		{"one not confirmed", false, 2 * time.Hour, []string{appliedEvents, "staged ready armed committing committed awaiting booted"}, "warn",
+			"patch p-2 has awaited its confirmation since 2026-11-22T00:13:09Z", "4.2", "p-1", "000002 booted p-2"},
+		{"one staged, and somebody at it", true, time.Minute, []string{appliedEvents, "staged ready"}, "ok", "a change to the machine is under way (transaction 000002, ready)", "4.1", "p-1", "000002 ready p-2"},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			f := patched(t, c.age, c.transactions...)
