@@ -208,7 +208,7 @@ type TrustState struct {
 	// Root are the keys that signed a document that was taken.
 	Root []trust.Accepted `json:"root,omitempty"`
 	// NotBefore is a time that has passed for certain; ClockWrong, that the clock
-	// of the machine shows an earlier one.
+	// of the machine shows one that is a day or more before it.
 	NotBefore  time.Time `json:"not_before"`
 	ClockWrong bool      `json:"clock_wrong"`
 }

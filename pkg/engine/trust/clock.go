@@ -30,8 +30,11 @@ type Clock struct {
 // Now is the time to hold documents against.
 func (c Clock) Now() time.Time { return trustdoc.Later(c.Shown, c.Floor) }
 
-// Wrong tells whether the clock shows a time that has passed.
-func (c Clock) Wrong() bool { return c.Shown.Before(c.Floor) }
+// skew is by how much the clocks of two people may differ who both look after theirs.
+const skew = 24 * time.Hour
+
+// Wrong tells whether the clock shows a time that has long passed.
+func (c Clock) Wrong() bool { return c.Shown.Before(c.Floor.Add(-skew)) }
 
 // ReadClock is what a machine with that state knows of the time. built is when
 // relkit was built, zero where nobody knows.

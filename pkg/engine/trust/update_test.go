@@ -420,6 +420,10 @@ func TestClock(t *testing.T) {
 	if c := read(dead, now); !c.Wrong() || !c.Now().Equal(now) {
 		t.Errorf("built: %+v", c)
 	}
+	// Whoever signs may have a clock that is ahead of this one.
+	if c := read(now.Add(-time.Hour), now); c.Wrong() || !c.Now().Equal(now) {
+		t.Errorf("an hour behind: %+v", c)
+	}
 	if err := read(now.Add(time.Hour), now).Remember(m.FS(), time.Time{}); err != nil {
 		t.Fatal(err)
 	}

@@ -27,9 +27,9 @@ type Times struct {
 	Schema string `json:"schema"`
 	// Signed is the latest time at which something that was verified says that it
 	// was signed.
-	Signed time.Time `json:"signed"`
+	Signed time.Time `json:"signed,omitzero"`
 	// Clock is the latest time that the machine's own clock has plausibly shown.
-	Clock time.Time `json:"clock"`
+	Clock time.Time `json:"clock,omitzero"`
 }
 
 // ParseTimes reads what Encode wrote.
