@@ -77,6 +77,7 @@ func patchApplyCommand(e *env) *cli.Command {
 
 // updateOptions reads the flags that patch-apply and patch-rollback share.
 func (e *env) updateOptions(c *cli.Context) (o update.Options, err error) {
+	e.spareMemory()
 	o = update.Options{Root: c.String("root"), State: c.String("state"), DryRun: c.Bool("dry-run"), Now: e.Now, Built: builtAt(), Log: e.Log, Progress: e.progress(), Hold: e.hold}
 	if o.Jobs, err = jobs(c); err != nil {
 		return o, err

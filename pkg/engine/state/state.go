@@ -16,9 +16,11 @@ package state
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"strconv"
 
+	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/sys/fsys"
@@ -312,15 +314,19 @@ func appendSync(f fsys.FS, name string, b []byte) error {
 	return errors.Join(err, w.Close())
 }
 
-// WritePlan writes t's plan whole and durably. That of a transaction that is
-// staged already is the one of its commit: it counts once the record
-// journal.Committing names its digest, until then the first does.
-func (s *State) WritePlan(t *Transaction, plan []byte) error {
+// WritePlan writes t's plan whole and durably, and returns its digest. That of
+// a transaction that is staged already is the one of its commit: it counts once
+// the record journal.Committing names its digest, until then the first does.
+func (s *State) WritePlan(t *Transaction, p *journal.Plan) (digest.Digest, error) {
 	name := planFile
 	if t.Find(journal.Staged) != nil {
 		name = replanFile
 	}
-	return fsys.WriteFile(s.fs, t.dir()+"/"+name, plan, 0o600)
+	h := digest.New()
+	err := fsys.WriteWith(s.fs, t.dir()+"/"+name, 0o600, func(w io.Writer) error {
+		return journal.WritePlan(io.MultiWriter(w, h), p)
+	})
+	return h.Digest(), err
 }
 
 // ReadPlan reads t's plan, checked against the digest in its journal.
@@ -332,18 +338,31 @@ func (s *State) ReadPlan(t *Transaction) (*journal.Plan, error) {
 	if r == nil {
 		return nil, fmt.Errorf("transaction %s has no plan", t.ID)
 	}
-	b, err := fsys.ReadFile(s.fs, name, maxPlan)
-	if err != nil {
-		return nil, fmt.Errorf("reading the plan of transaction %s: %w", t.ID, err)
-	}
-	if got := digestOf(b); got != r.Plan {
-		return nil, fmt.Errorf("reading the plan of transaction %s: digest %s, want %s", t.ID, got, r.Plan)
-	}
-	p, err := journal.ParsePlan(b)
+	p, err := s.readPlan(name, r.Plan)
 	if err != nil {
 		return nil, fmt.Errorf("reading the plan of transaction %s: %w", t.ID, err)
 	}
 	return p, nil
+}
+
+// readPlan reads a plan and holds its digest. A plan that is wrong in itself is
+// told as that only where it has the digest.
+func (s *State) readPlan(name string, want digest.Digest) (*journal.Plan, error) {
+	f, err := s.fs.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	h := digest.New()
+	from := io.TeeReader(io.LimitReader(f, maxPlan), h)
+	p, wrong := journal.ReadPlan(from)
+	if _, err := io.Copy(io.Discard, from); err != nil {
+		return nil, err
+	}
+	if got := h.Digest(); got != want {
+		return nil, fmt.Errorf("digest %s, want %s", got, want)
+	}
+	return p, wrong
 }
 
 // Discard removes the folder of a transaction that never began.

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 
 	"github.com/relkit/relkit/pkg/failure"
-	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/strict"
 	"github.com/relkit/relkit/pkg/sys/fsys"
@@ -26,8 +25,6 @@ type versionDoc struct {
 	Product string `json:"product"`
 	Version string `json:"version"`
 }
-
-func digestOf(b []byte) digest.Digest { return digest.Of(b) }
 
 // Version is what is installed; the zero Version where version.json does not
 // exist. One that cannot be understood is failure.Usage, a newer relkit's

@@ -9,7 +9,6 @@ import (
 
 	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/failure"
-	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/patch"
@@ -201,14 +200,10 @@ func (x *Tx) refreshTimes(step *journal.Step, info fsys.Info) bool {
 
 // replan writes the plan where it is another than the one that was staged. It
 // counts from the record r on: a cut before that leaves the old one.
-func (x *Tx) replan(r *journal.Record) error {
+func (x *Tx) replan(r *journal.Record) (err error) {
 	if !x.replanned {
 		return nil
 	}
-	b, err := journal.EncodePlan(x.plan)
-	if err != nil {
-		return err
-	}
-	r.Plan = digest.Of(b)
-	return x.State.WritePlan(x.Journal, b)
+	r.Plan, err = x.State.WritePlan(x.Journal, x.plan)
+	return err
 }

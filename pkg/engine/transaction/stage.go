@@ -140,14 +140,11 @@ func (x *Tx) stage(ctx context.Context, segments Segments) error {
 			return fmt.Errorf("syncing %q: %w", top.Path, err)
 		}
 	}
-	b, err := journal.EncodePlan(x.plan)
+	plan, err := x.State.WritePlan(x.Journal, x.plan)
 	if err != nil {
-		return err
-	}
-	if err := x.State.WritePlan(x.Journal, b); err != nil {
 		return fmt.Errorf("writing the plan: %w", err)
 	}
-	return x.State.Append(x.Journal, journal.Record{Event: journal.Staged, Time: x.Now(), Plan: digest.Of(b), Scripts: scripts})
+	return x.State.Append(x.Journal, journal.Record{Event: journal.Staged, Time: x.Now(), Plan: plan, Scripts: scripts})
 }
 
 // makeSlot makes the slot folder on one file system, and finds out whether two

@@ -116,45 +116,51 @@ func plan() *Plan {
 }
 
 func TestPlanRoundTrip(t *testing.T) {
-	b, err := EncodePlan(plan())
+	b, err := encodePlan(plan())
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := ParsePlan(b)
+	p, err := ReadPlan(bytes.NewReader(b))
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := EncodePlan(p)
+	again, err := encodePlan(p)
 	if err != nil || !bytes.Equal(b, again) {
 		t.Fatalf("round trip changed the plan (%v):\n%s\n%s", err, b, again)
 	}
 	for cut := range b {
-		if _, err := ParsePlan(b[:cut]); err == nil {
+		if _, err := ReadPlan(bytes.NewReader(b[:cut])); err == nil {
 			t.Fatalf("a plan cut at %d of %d parses", cut, len(b))
 		}
 	}
 }
 
+func encodePlan(p *Plan) ([]byte, error) {
+	var b bytes.Buffer
+	err := WritePlan(&b, p)
+	return b.Bytes(), err
+}
+
 func FuzzParsePlan(f *testing.F) {
-	b, err := EncodePlan(plan())
+	b, err := encodePlan(plan())
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		p, err := ParsePlan(b)
+		p, err := ReadPlan(bytes.NewReader(b))
 		if err != nil {
 			return
 		}
-		once, err := EncodePlan(p)
+		once, err := encodePlan(p)
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := ParsePlan(once)
+		again, err := ReadPlan(bytes.NewReader(once))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if twice, err := EncodePlan(again); err != nil || !bytes.Equal(once, twice) {
+		if twice, err := encodePlan(again); err != nil || !bytes.Equal(once, twice) {
 			t.Fatalf("not stable: %v", err)
 		}
 	})

@@ -25,7 +25,7 @@ func TestNewer(t *testing.T) {
 	if records, whole, err := Parse([]byte(begin + torn)); err != nil || len(records) != 1 || whole != len(begin) {
 		t.Errorf("torn: %d records, %d bytes, %v", len(records), whole, err)
 	}
-	if _, err := ParsePlan([]byte(`{"schema":"relkit.plan/v2","tops":"other"}` + "\n")); failure.Of(err) != failure.Refused {
+	if _, err := ReadPlan(strings.NewReader(`{"schema":"relkit.plan/v2","tops":"other"}` + "\n")); failure.Of(err) != failure.Refused {
 		t.Errorf("plan: %v", err)
 	}
 	if _, _, _, err := ParseAudit([]byte(`{"schema":"relkit.audit/v2","mood":"good"}` + "\n")); failure.Of(err) != failure.Refused {

@@ -1,9 +1,11 @@
 package journal
 
 import (
-	"bytes"
+	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/strict"
@@ -99,11 +101,11 @@ type stepLine struct {
 	OldLinks  uint64   `json:"old_links,omitempty"`
 }
 
-// EncodePlan writes a plan: a JSON head line, then one JSON line a step in
-// which entries stand as mtree(5) text.
-func EncodePlan(p *Plan) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
+// WritePlan writes a plan: a JSON head line, then one JSON line a step in
+// which entries stand as mtree(5) text. It is never in memory as a whole.
+func WritePlan(to io.Writer, p *Plan) error {
+	b := bufio.NewWriterSize(to, planBuffer)
+	enc := json.NewEncoder(b)
 	enc.SetEscapeHTML(false)
 	head := planHead{Schema: PlanSchema, Tops: []planHeadTop{}, Steps: len(p.Steps)}
 	for _, t := range p.Tops {
@@ -112,7 +114,7 @@ func EncodePlan(p *Plan) ([]byte, error) {
 		head.Tops = append(head.Tops, line)
 	}
 	if err := enc.Encode(&head); err != nil {
-		return nil, err
+		return err
 	}
 	for i := range p.Steps {
 		s := &p.Steps[i]
@@ -127,18 +129,25 @@ func EncodePlan(p *Plan) ([]byte, error) {
 			line.New = string(manifest.AppendEntry(nil, s.New))
 		}
 		if err := enc.Encode(&line); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return b.Bytes(), nil
+	return b.Flush()
 }
 
-// ParsePlan reads what EncodePlan writes. A plan is read only after its digest
-// was found to be the one in the journal, so any error means a damaged disk.
-func ParsePlan(b []byte) (*Plan, error) {
-	text, b, ok := bytes.Cut(b, []byte("\n"))
-	if !ok {
+// planBuffer is how much of a plan is read or written at a time, in bytes.
+const planBuffer = 64 << 10
+
+// ReadPlan reads what WritePlan writes. The reader's digest is held against the
+// journal's before the plan is used, so any error means a damaged disk.
+func ReadPlan(from io.Reader) (*Plan, error) {
+	b := bufio.NewReaderSize(from, planBuffer)
+	text, err := planLine(b)
+	if err == io.EOF {
 		return nil, fmt.Errorf("line 1: no head")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("line 1: %w", err)
 	}
 	if err := Newer(text, PlanSchema); err != nil {
 		return nil, fmt.Errorf("line 1: %w", err)
@@ -160,11 +169,15 @@ func ParsePlan(b []byte) (*Plan, error) {
 		top.Path = path
 		p.Tops = append(p.Tops, top)
 	}
-	for n := 2; len(b) > 0; n++ {
-		if text, b, ok = bytes.Cut(b, []byte("\n")); !ok {
-			return nil, fmt.Errorf("line %d: no end", n)
+	for n := 2; ; n++ {
+		text, err := planLine(b)
+		if err == io.EOF {
+			break
 		}
-		s, err := parseStep(text, len(p.Tops))
+		var s *Step
+		if err == nil {
+			s, err = parseStep(text, len(p.Tops))
+		}
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
@@ -174,6 +187,25 @@ func ParsePlan(b []byte) (*Plan, error) {
 		return nil, fmt.Errorf("%d steps, want %d", len(p.Steps), head.Steps)
 	}
 	return p, nil
+}
+
+// planLine is the next line, without its end; io.EOF where there is none.
+func planLine(r *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case err == nil:
+			return line[:len(line)-1], nil
+		case err == io.EOF && len(line) > 0:
+			return nil, errors.New("no end")
+		case err != bufio.ErrBufferFull:
+			return nil, err
+		case len(line) > MaxLine:
+			return nil, fmt.Errorf("more than %d bytes", MaxLine)
+		}
+	}
 }
 
 func parseStep(text []byte, tops int) (*Step, error) {

@@ -51,7 +51,7 @@ func show(m map[string]string) string {
 // synced is WriteFile's content without its name.
 func synced(t testing.TB, f FS, name, content string) {
 	t.Helper()
-	must(t, writeSynced(f, name, []byte(content), 0644))
+	must(t, writeSynced(f, name, 0o644, func(w io.Writer) error { _, err := io.WriteString(w, content); return err }))
 }
 
 // TestCrashKeepsWhatIsSynced: what is left with nothing unsynced kept, worked

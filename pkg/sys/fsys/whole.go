@@ -40,11 +40,19 @@ func join(parent, base string) string {
 // WriteFile makes name a regular file of this content and mode, durably: after a
 // crash it is the old file or the new one. Two writers of one name must hold a lock.
 func WriteFile(fsys FS, name string, data []byte, mode uint32) error {
+	return WriteWith(fsys, name, mode, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// WriteWith is WriteFile of what write writes.
+func WriteWith(fsys FS, name string, mode uint32, write func(io.Writer) error) error {
 	temp := tempName(name)
 	if err := fsys.Unlink(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	err := writeSynced(fsys, temp, data, mode)
+	err := writeSynced(fsys, temp, mode, write)
 	if err == nil {
 		err = fsys.Rename(temp, name, Replace)
 	}
@@ -56,13 +64,12 @@ func WriteFile(fsys FS, name string, data []byte, mode uint32) error {
 	return fsys.SyncDir(manifest.Parent(name))
 }
 
-func writeSynced(fsys FS, name string, data []byte, mode uint32) error {
+func writeSynced(fsys FS, name string, mode uint32, write func(io.Writer) error) error {
 	w, err := fsys.Create(name, mode)
 	if err != nil {
 		return err
 	}
-	_, err = w.Write(data)
-	if err == nil {
+	if err = write(w); err == nil {
 		err = w.Sync()
 	}
 	return errors.Join(err, w.Close())
