@@ -30,6 +30,32 @@ func TestExamplesInPagesParse(t *testing.T) {
 	}
 }
 
+// TestReadmeParses does the same with what the README's sessions type.
+func TestReadmeParses(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := 0
+	for _, session := range strings.Split(string(readme), "\n```console\n")[1:] {
+		session, _, _ = strings.Cut(session, "\n```\n")
+		for _, line := range strings.Split(session, "\n") {
+			for _, args := range relkitCalls(line) {
+				if len(args) == 0 {
+					continue // a folder of that name
+				}
+				seen++
+				if complaint := checkCall(args); complaint != "" {
+					t.Errorf("%q: %s", line, complaint)
+				}
+			}
+		}
+	}
+	if seen < 18 {
+		t.Errorf("only %d calls", seen)
+	}
+}
+
 // checkCall says what is wrong with a call of relkit; "" if nothing.
 func checkCall(args []string) string {
 	if len(args) == 0 {
