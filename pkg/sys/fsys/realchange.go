@@ -29,7 +29,10 @@ func (r *real) Create(name string, mode uint32) (Writer, error) {
 			return err
 		}
 		// The umask may have taken bits away.
-		if err = unix.Fchmod(fd, mode&07777); err != nil {
+		if err = unix.Fchmod(fd, mode&07777); err == unix.EPERM && keepsNoModes(fd) {
+			err = nil
+		}
+		if err != nil {
 			unix.Close(fd)
 			unix.Unlinkat(p.dir, p.base, 0)
 		}
@@ -78,8 +81,21 @@ func (r *real) Mkdir(name string, mode uint32) error {
 		if err := unix.Mkdirat(p.dir, p.base, mode&0777); err != nil {
 			return err
 		}
-		return p.chmod(mode) // umask, and a setgid bit inherited from the parent
+		err := p.chmod(mode) // umask, and a setgid bit inherited from the parent
+		if err == unix.EPERM && keepsNoModes(p.dir) {
+			err = nil
+		}
+		return err
 	})
+}
+
+// keepsNoModes tells whether a file system shows the modes that its mount has for
+// all: new files and folders have no others there, and chmod(2) of one that was just
+// made answers EPERM.
+func keepsNoModes(fd int) bool {
+	var st unix.Statfs_t
+	err := unix.Fstatfs(fd, &st)
+	return err == nil && (st.Type == unix.MSDOS_SUPER_MAGIC || st.Type == unix.EXFAT_SUPER_MAGIC)
 }
 
 func (r *real) Symlink(target, name string) error {
