@@ -100,7 +100,9 @@ func Boot(ctx context.Context, o BootOptions) (r *BootResult, err error) {
 		}
 		act.Boots = t.Boots()
 		r.Done = append(r.Done, act)
-		r.Reboot = r.Reboot || kernel && (act.Now == journal.RolledBack || act.Now == journal.Awaiting)
+		// Under an entry of its own kernel nothing else runs than what the tree has.
+		other := o.Entry != boot.Test && o.Entry != boot.Good
+		r.Reboot = r.Reboot || kernel && other && (act.Now == journal.RolledBack || act.Now == journal.Awaiting)
 		if failure.Of(reason) == failure.Mixed {
 			return r, reason
 		}
