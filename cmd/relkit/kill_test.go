@@ -114,7 +114,7 @@ func TestKillAtEveryStep(t *testing.T) {
 				b.check(t, fmt.Sprintf("killed at step %d", k))
 				kills++
 			}
-			if kills < 40 {
+			if kills < 30 {
 				t.Fatalf("only %d steps", kills)
 			}
 			t.Logf("%d steps", kills)

@@ -37,6 +37,7 @@ func patchApplyCommand(e *env) *cli.Command {
 			&cli.StringSliceFlag{Name: "require-signoff", Usage: "the roles that must have signed: `ROLE,…` (default: " + trust.DefaultRequire + ")"},
 			&cli.StringFlag{Name: "check", Usage: "take the patch back unless the shell command `CMD` succeeds"},
 			&cli.StringFlag{Name: "check-timeout", Usage: "take the patch back when a hook or check runs longer than `SPAN`", Value: "60s"},
+			&cli.BoolFlag{Name: "again", Usage: "apply a patch that was taken back and is still kept, the last one or that of the id given"},
 			&cli.BoolFlag{Name: "recover", Usage: "finish or undo an interrupted run, and nothing else"},
 			onModifiedFlag("what to do about locally modified files that are no config files"),
 			&cli.BoolFlag{Name: "repair", Usage: "restore what differs from what is installed, out of its full patch"},
@@ -51,17 +52,32 @@ func patchApplyCommand(e *env) *cli.Command {
 			if is, err := e.pendingMode(c, o); is || err != nil {
 				return err
 			}
-			most := -1
-			if c.Bool("repair") {
+			for _, other := range []string{"stage", "at-boot", "repair"} {
+				if err := exclusive(c, "again", other); err != nil {
+					return err
+				}
+			}
+			least, most := 1, -1
+			switch {
+			case c.Bool("again"):
+				least, most = 0, 1
+			case c.Bool("repair"):
 				most = 1
 			}
-			names, err := e.operands(c, 1, most)
+			names, err := e.operands(c, least, most)
 			if err != nil {
 				return err
 			}
 			a, err := e.applyOptions(c, o)
 			if err != nil {
 				return err
+			}
+			if c.Bool("again") {
+				if a.Again, a.AgainLast = strings.Join(names, ""), len(names) == 0; a.Again == "" && !a.AgainLast {
+					return failure.Errorf(failure.Usage, "an empty word names no patch")
+				}
+				results, err := update.Apply(c.Context, nil, a)
+				return e.hookOutput(a.Output, errors.Join(e.printApplied(results), err))
 			}
 			sources := make([]update.Source, len(names))
 			for i, name := range names {

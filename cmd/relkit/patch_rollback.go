@@ -152,7 +152,7 @@ func (e *env) listTransactions(c *cli.Context, o update.Options) error {
 	rows := [][]string{{"TRANSACTION", "PATCH", "FROM", "TO", "STATUS", "TIME", "KEPT", "INODES"}}
 	for _, t := range l.Transactions {
 		kept, inodes := "-", "-"
-		if t.Kept {
+		if t.Kept || t.Again {
 			kept, inodes = strconv.FormatInt(t.KeptBytes, 10), strconv.FormatInt(t.KeptInodes, 10)
 		}
 		rows = append(rows, []string{t.ID, t.Patch, dash(t.From), dash(t.To), string(t.Status), t.Time.UTC().Format(time.RFC3339), kept, inodes})

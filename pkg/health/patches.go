@@ -177,7 +177,7 @@ func (j *judgement) waits(t *state.Transaction, last time.Time, age time.Duratio
 // tree is whole, and only what it left behind is still to be removed.
 func cutOff(e journal.Event) record.HealthStatus {
 	switch e {
-	case journal.Aborted, journal.Undone, journal.RolledBack, journal.Freeing:
+	case journal.Aborted, journal.Undone, journal.Freeing:
 		return record.HealthWarn
 	}
 	return record.HealthCrit

@@ -29,6 +29,9 @@ type Source struct {
 	Once bool
 	// Beside are sign-offs that travel beside the patch.
 	Beside []signature.SignedDoc
+
+	// headOnly says that it ends where its hooks or entries begin.
+	headOnly bool
 }
 
 // ApplyOptions are how patches are applied.
@@ -45,6 +48,11 @@ type ApplyOptions struct {
 	// policy; it is written into the audit log.
 	InsecureUnsigned bool
 	AllowDowngrade   bool
+	// Again applies what is kept of the patch that Again names (its id, its digest
+	// or its transaction), which was taken back; "" with AgainLast for the one taken
+	// back last. No sources are given then.
+	Again     string
+	AgainLast bool
 	// OnModified says what to do about files that were changed on the machine and
 	// are no config files; "" is abort.
 	OnModified transaction.OnModified
@@ -135,6 +143,13 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 	if err := a.readAuthority(); err != nil {
 		return nil, err
 	}
+	if o.Again != "" || o.AgainLast {
+		s, err := a.keptSource(o.Again)
+		if err != nil {
+			return nil, m.refuse(err, journal.AuditLine{})
+		}
+		sources = []Source{s}
+	}
 	if err := a.timely(sources); err != nil {
 		return nil, m.refuse(err, journal.AuditLine{})
 	}
@@ -171,6 +186,9 @@ type applier struct {
 	// found are patches of this run of which the tree had all already: no journal
 	// tells of them.
 	found []*patch.Header
+	// opening and beside are the head of the patch at hand and its sign-offs beside it.
+	opening []byte
+	beside  []signature.SignedDoc
 	// given are the operands, for hints.
 	given string
 }
@@ -203,7 +221,7 @@ func (a *applier) verifyAll(ctx context.Context, sources []Source) error {
 					err = w.apply(h)
 				}
 			}
-			if err == nil {
+			if err == nil && !s.headOnly {
 				err = p.Verify()
 			}
 			err = a.refuse(err, auditOf(p))
@@ -260,18 +278,20 @@ func (a *applier) apply(ctx context.Context, s Source) (r *Result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	p, accepted, err := a.openPatch(f, s)
+	rec := &recorder{r: f}
+	p, accepted, err := a.openPatch(rec, s)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Name, err)
 	}
-	r, err = a.run(ctx, p, accepted)
+	a.opening, a.beside = rec.stop(), s.Beside
+	r, err = a.run(ctx, p, accepted, s)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Name, a.refuse(err, auditOf(p)))
 	}
 	return r, nil
 }
 
-func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Accepted) (*Result, error) {
+func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Accepted, s Source) (*Result, error) {
 	h := p.Header()
 	recorded, err := a.target.State.Version()
 	if err != nil {
@@ -300,9 +320,13 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	if a.o.modifies() {
 		r.Insecure = append(r.Insecure, "on-modified="+string(a.o.OnModified))
 	}
+	verify := p.Verify
+	if s.headOnly {
+		verify = func() error { return nil } // it was, when it was staged
+	}
 	if stands, err := a.stands(p); err != nil || stands {
 		r.Status = Already
-		return r, errors.Join(err, p.Verify())
+		return r, errors.Join(err, verify())
 	}
 	if waits, err := a.waits(p, r); err != nil || waits {
 		return r, errors.Join(err, p.Verify())
@@ -315,6 +339,18 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 		return nil, err
 	}
 	r.Supersedes = w.superseded(h)
+	t, err := a.takenBack(p)
+	switch {
+	case err != nil:
+		return nil, err
+	case t != nil:
+		return a.again(ctx, p, t, r)
+	case s.headOnly:
+		return nil, failure.Errorf(failure.Refused, "patch %s is committed at boot, or was asked for otherwise than what is kept of it allows: give the patch itself", h.ID)
+	}
+	if err := a.dropTakenBack(); err != nil {
+		return nil, err
+	}
 	hooks, err := p.Hooks()
 	if err != nil {
 		return nil, err
@@ -408,6 +444,9 @@ func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string]
 		return err
 	}
 	r.Transaction = tx.Journal.ID
+	if err := a.keepGiven(tx.Journal); err != nil {
+		return errors.Join(err, tx.Abort(err.Error()))
+	}
 	tx.Scripts(run.scripts)
 	tx.Progress = a.opt.Progress.Add
 	a.opt.Progress.Start(h.Sizes.NewBytes, "staging "+h.ID)

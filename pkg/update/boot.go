@@ -96,7 +96,7 @@ func Boot(ctx context.Context, o BootOptions) (r *BootResult, err error) {
 			act.Reason = reason.Error()
 		}
 		if act.Now == journal.Freed { // it is the event before that tells
-			act.Now = t.Records[len(t.Records)-2].Event
+			act.Now = outcome(t)
 		}
 		act.Boots = t.Boots()
 		r.Done = append(r.Done, act)

@@ -37,7 +37,9 @@ type Transaction struct {
 	Time   time.Time     `json:"time"`
 	// Kept tells whether it can be taken back. KeptBytes and KeptInodes are what
 	// its slots take on the disks: as allocated, not as long.
-	Kept       bool  `json:"kept"`
+	Kept bool `json:"kept"`
+	// Again tells whether it was taken back and can be applied again as it is kept.
+	Again      bool  `json:"again,omitempty"`
 	KeptBytes  int64 `json:"kept_bytes"`
 	KeptInodes int64 `json:"kept_inodes"`
 }
@@ -76,7 +78,8 @@ func ListTransactions(_ context.Context, o Options) (list *List, err error) {
 func (m *machine) describe(t *state.Transaction) (Transaction, error) {
 	begin := t.Find(journal.Begin)
 	l := Transaction{
-		ID: t.ID, Patch: begin.PatchID, Digest: begin.Patch, Status: outcome(t), Kept: t.Active() || awaits(t) || t.Status() == journal.Withdrawn,
+		ID: t.ID, Patch: begin.PatchID, Digest: begin.Patch, Status: outcome(t), Again: t.TakenBack(),
+		Kept: t.Active() || awaits(t) || t.Status() == journal.Withdrawn,
 		Time: t.Records[len(t.Records)-1].Time,
 	}
 	if begin.From != nil {

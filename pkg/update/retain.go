@@ -19,8 +19,8 @@ type Retention struct {
 	Size int64
 }
 
-// Prune gives up the rollback copies of applied patches that are beyond what r
-// keeps, or machine.toml where r is nil, oldest first, and returns the
+// Prune gives up what is kept of patches that were taken back, and the rollback
+// copies of applied ones that are beyond what r keeps, or machine.toml where r is nil, oldest first, and returns the
 // transactions it freed. What awaits its confirmation is always kept, and counted.
 func Prune(_ context.Context, o Options, r *Retention) (freed []string, err error) {
 	m, err := openMachine(o)
@@ -39,7 +39,14 @@ func Prune(_ context.Context, o Options, r *Retention) (freed []string, err erro
 		r = &c
 	}
 	defer o.hold()()
-	return m.prune(*r, "asked for")
+	back, err := m.freeTakenBack("asked for")
+	if err != nil {
+		return back, err
+	}
+	freed, err = m.prune(*r, "asked for")
+	freed = append(back, freed...)
+	slices.Sort(freed)
+	return freed, err
 }
 
 // configured is the retention that machine.toml asks for.

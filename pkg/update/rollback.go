@@ -152,10 +152,7 @@ func (m *machine) chooseRollback(o RollbackOptions) ([]*state.Transaction, error
 
 // backTo picks a patch and all that came after it out of active, newest first.
 func (m *machine) backTo(patch string, all, active []*state.Transaction) ([]*state.Transaction, error) {
-	is := func(t *state.Transaction) bool {
-		begin := t.Find(journal.Begin)
-		return begin != nil && (begin.PatchID == patch || begin.Patch.String() == patch || t.ID == patch)
-	}
+	is := func(t *state.Transaction) bool { return names(t, patch) }
 	if i := slices.IndexFunc(active, is); i >= 0 {
 		return active[:i+1], nil
 	}

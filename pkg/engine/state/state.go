@@ -4,7 +4,7 @@
 // The state folder holds
 //
 //	version.json               what is installed now
-//	transactions/NNNNNN/journal, plan, plan-committed
+//	transactions/NNNNNN/journal, plan, plan-committed, patch
 //	ended                      which transactions have ended, derived from the journals
 //	audit.jsonl                the tamper-evident log, derived from the journals
 //	audit-N.jsonl.zst          what it held before, from line N on
@@ -33,9 +33,13 @@ const (
 	// replanFile is the plan as it stood when a commit long after the staging
 	// began: what is restored with it may have changed since.
 	replanFile = "plan-committed"
+	// givenFile is the head of the patch, as the caller wants it kept.
+	givenFile = "patch"
 	// maxJournal bounds what is read of one journal, maxPlan of one plan, in bytes.
 	maxJournal = 256 << 20
 	maxPlan    = 2 << 30
+	// maxGiven bounds what is kept of a patch itself, in bytes.
+	maxGiven = 256 << 20
 )
 
 // State is an open state folder. It is not safe for concurrent use: the lock
@@ -124,8 +128,12 @@ func (t *Transaction) HookRuns(name string) (started int, result string) {
 
 // Closed tells whether nothing of the transaction is left to be finished or undone.
 func (t *Transaction) Closed() bool {
-	return t.Active() || t.Status() == journal.Freed
+	return t.Active() || t.TakenBack() || t.Status() == journal.Freed
 }
+
+// TakenBack tells whether the transaction was taken back and its slots are still
+// there: what it brought can be committed again.
+func (t *Transaction) TakenBack() bool { return t.Status() == journal.RolledBack }
 
 // lastSeq is the Seq of its last record, 0 for none.
 func (t *Transaction) lastSeq() int64 {
@@ -365,6 +373,16 @@ func (s *State) readPlan(name string, want digest.Digest) (*journal.Plan, error)
 	return p, wrong
 }
 
+// WriteGiven keeps what the caller wants of a patch, for as long as its plan is kept.
+func (s *State) WriteGiven(t *Transaction, b []byte) error {
+	return fsys.WriteFile(s.fs, t.dir()+"/"+givenFile, b, 0o600)
+}
+
+// ReadGiven is what WriteGiven kept; fs.ErrNotExist where that was nothing.
+func (s *State) ReadGiven(t *Transaction) ([]byte, error) {
+	return fsys.ReadFile(s.fs, t.dir()+"/"+givenFile, maxGiven)
+}
+
 // Discard removes the folder of a transaction that never began.
 func (s *State) Discard(t *Transaction) error {
 	if t.Status() != "" {
@@ -375,7 +393,7 @@ func (s *State) Discard(t *Transaction) error {
 
 // DropPlan removes the plan of a freed transaction: nothing can use it any more.
 func (s *State) DropPlan(t *Transaction) error {
-	for _, name := range []string{planFile, replanFile} {
+	for _, name := range []string{planFile, replanFile, givenFile} {
 		if err := s.fs.Unlink(t.dir() + "/" + name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}

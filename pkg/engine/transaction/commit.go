@@ -26,7 +26,7 @@ import (
 //     was synced before the record was written); Recover takes it back all the
 //     same, since the checks had not passed.
 func (x *Tx) Commit() error {
-	r := journal.Record{Event: journal.Committing, Time: x.Now()}
+	r := journal.Record{Event: journal.Committing, Time: x.Now(), Tops: x.tops}
 	err := x.replan(&r)
 	if err == nil {
 		err = x.State.Append(x.Journal, r)
@@ -268,6 +268,9 @@ func (x *Tx) end(event journal.Event) error {
 func (x *Tx) Abort(reason string) error {
 	if x.Hooks != nil {
 		x.Hooks.AfterUndo(x.Journal)
+	}
+	if x.Journal.TakenBack() {
+		return x.State.Repair(x.Journal) // it stays what it was, and can be tried again
 	}
 	readOnly := x.writable() // where it fails there may be no slots to be cleared
 	if err := x.clearSlots(true); err != nil {

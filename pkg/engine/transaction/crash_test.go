@@ -126,6 +126,16 @@ func scenarios(t *testing.T) []scenario {
 			return m
 		}
 	}
+	takenBack := func(kind fsKind) func(t *testing.T) *fsys.Mem {
+		return func(t *testing.T) *fsys.Mem {
+			m := applied(kind)(t)
+			if err := rollback(target(m, &fsys.Meter{})); err != nil {
+				t.Fatal(err)
+			}
+			m.SyncAll()
+			return m
+		}
+	}
 	var all []scenario
 	for _, kind := range []fsKind{likeExt4, likeXFS, noExchange} {
 		all = append(all,
@@ -164,6 +174,8 @@ func scenarios(t *testing.T) []scenario {
 				}
 				return rollback(t)
 			}, after, before, version2, version1},
+			scenario{"applied again " + string(kind), kind, takenBack(kind), nil, again,
+				before, after, version1, version2},
 			scenario{"given up " + string(kind), kind, applied(kind), nil, func(t Target) error {
 				j, err := newest(t)
 				if err != nil {
@@ -174,6 +186,29 @@ func scenarios(t *testing.T) []scenario {
 		)
 	}
 	return all
+}
+
+// again applies what was taken back once more, out of its slots. Where names
+// cannot be exchanged nothing is kept for that, and the patch is applied anew.
+func again(t Target) error {
+	j, err := newest(t)
+	if err != nil {
+		return err
+	}
+	if !j.TakenBack() {
+		return apply(t, oldTree(), newTree())
+	}
+	x, modified, err := Reopen(context.Background(), t, j, 2)
+	if err == nil && len(modified) > 0 {
+		err = fmt.Errorf("modified: %v", modified)
+	}
+	if err != nil {
+		return err
+	}
+	if err := x.Commit(); err != nil {
+		return err
+	}
+	return x.Finish()
 }
 
 // newest is the newest transaction of a machine.
@@ -274,7 +309,7 @@ func (s *scenario) check(t *testing.T, m *fsys.Mem, where string) {
 	if names, err := m.FS().ReadDir(SlotsDir); err == nil {
 		kept := 0
 		for _, tx := range transactions(t, tg.State) {
-			if tx.Active() || tx.Pending() {
+			if tx.Active() || tx.Pending() || tx.TakenBack() {
 				kept++
 			}
 		}

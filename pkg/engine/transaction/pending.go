@@ -73,22 +73,34 @@ func Drop(t Target, j *state.Transaction, reason string) error {
 	return (&Tx{Target: t, Journal: j}).Abort(reason)
 }
 
-// Reopen opens a transaction that is kept for a later commit. It verifies by
+// Reopen opens a transaction that is kept for a later commit, or that was taken
+// back and is to be committed again: after a rollback its slots hold what was
+// staged, and the tree is what it was. From there on it goes as any other; one
+// that fails or is cut is undone, and is then not kept any more. Reopen verifies by
 // digest that what is staged is whole, and that the tree is still what it was
 // when it was looked at; where it is not, the places are returned. A file whose
 // inode or change time moved, as a backup or another boot moves them, is the
 // same when its content and metadata are. Nothing is changed.
 func Reopen(ctx context.Context, t Target, j *state.Transaction, jobs int) (*Tx, []Mismatch, error) {
-	ready := j.Find(journal.Ready)
-	if s := j.Status(); ready == nil || s != journal.Ready && s != journal.Armed {
+	x := &Tx{Target: t, Journal: j}
+	switch s := j.Status(); {
+	case s == journal.Ready || s == journal.Armed:
+		x.stays = j.Find(journal.Ready).Kept
+	case j.TakenBack():
+	default:
 		return nil, nil, failure.Errorf(failure.Refused, "transaction %s is not staged (%s)", j.ID, s)
 	}
-	x := &Tx{Target: t, Journal: j, stays: ready.Kept}
 	if err := x.readPlan(); err != nil {
 		return nil, nil, err
 	}
 	if err := x.checkSlots(); err != nil {
 		return nil, nil, failure.As(failure.Refused, err)
+	}
+	if j.TakenBack() {
+		var err error
+		if x.tops, err = x.checkPlaces(x.plan); err != nil {
+			return nil, nil, err
+		}
 	}
 	why, moved := make([]string, len(x.plan.Steps)), make([]bool, len(x.plan.Steps))
 	g, ctx := errgroup.WithContext(ctx)
@@ -115,6 +127,18 @@ func Reopen(ctx context.Context, t Target, j *state.Transaction, jobs int) (*Tx,
 		}
 	}
 	return x, all, nil
+}
+
+// Changes counts the places that the transaction changes, besides folders that
+// only get other metadata.
+func (x *Tx) Changes() int {
+	n := 0
+	for i := range x.plan.Steps {
+		if x.plan.Steps[i].Do != journal.Meta {
+			n++
+		}
+	}
+	return n
 }
 
 // verifyStaged holds that the slot of step i has what was staged there.

@@ -77,7 +77,7 @@ func (x *Tx) readPlan() (err error) {
 		return err
 	}
 	x.skip = map[int]bool{}
-	if r := x.Journal.Find(journal.Rollback); r != nil {
+	if r := x.Journal.Find(journal.Rollback); r != nil && x.Journal.Status() == journal.Rollback {
 		for _, i := range r.Skip {
 			x.skip[i] = true
 		}

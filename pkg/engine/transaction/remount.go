@@ -14,7 +14,7 @@ import (
 // A file system that is mounted read-only is made writable for as long as a
 // transaction works on it, where the machine's configuration names it. The journal
 // says so before it is done, in the record that opens the work (Begin, Rollback,
-// Freeing), and it is undone before the record that closes it (Ready, Applied,
+// Freeing, Committing of what was taken back), and it is undone before the record that closes it (Ready, Applied,
 // Awaiting, Freed): so whoever finds an open journal knows what to put back. A cut
 // of the power needs nothing put back, a remount does not outlive it; Recover makes
 // the file system writable anew and leaves it as the record says.
@@ -49,9 +49,8 @@ func (p *places) readOnly(allowed []string) ([]*journal.Remount, error) {
 // that opened it.
 func (x *Tx) remounts() []journal.Remount {
 	var all []journal.Remount
-	for _, e := range []journal.Event{journal.Rollback, journal.Freeing, journal.Begin} {
-		r := x.Journal.Find(e)
-		if r == nil || len(r.Tops) == 0 {
+	for _, r := range slices.Backward(x.Journal.Records) {
+		if len(r.Tops) == 0 {
 			continue
 		}
 		for _, top := range r.Tops {

@@ -144,7 +144,11 @@ func (r *Rollback) Commit(on OnModified, record journal.Record, after func()) er
 	if after != nil {
 		after()
 	}
-	x.close(journal.RolledBack)
+	if r.again() {
+		x.closeKept(journal.RolledBack)
+	} else {
+		x.close(journal.RolledBack)
+	}
 	return nil
 }
 
@@ -218,11 +222,11 @@ func (x *Tx) settle() {
 // Kept are the files that were left or set aside, vis(3)-escaped.
 func (r *Rollback) Kept() []string { return r.x.kept }
 
-// Free gives up the rollback copies of an applied transaction: it can no longer
-// be taken back. A cut on the way leaves "freeing", which Recover completes.
+// Free gives up the rollback copies of an applied transaction, which can no
+// longer be taken back, or what is kept of one that was taken back. A cut on the way leaves "freeing", which Recover completes.
 // reason says why.
 func Free(t Target, j *state.Transaction, reason string) error {
-	if !j.Active() {
+	if !j.Active() && !j.TakenBack() {
 		return failure.Errorf(failure.Refused, "transaction %s is not applied (%s)", j.ID, j.Status())
 	}
 	x := &Tx{Target: t, Journal: j}

@@ -194,7 +194,16 @@ func (x *Tx) looksLike(name string, info fsys.Info, e *manifest.Entry) (bool, er
 }
 
 // free removes the slots of a transaction that is closed.
+//
+// Of one that was taken back the journal says so before: else a cut on the way
+// would leave it as one that is whole in its slots. Where there is no room for
+// that record it goes on all the same: Reopen verifies what it finds.
 func (x *Tx) free() error {
+	if x.Journal.TakenBack() {
+		if err := x.State.Append(x.Journal, journal.Record{Event: journal.Freeing, Time: x.Now()}); err != nil && x.Log != nil {
+			x.Log.Warn("giving up what was taken back without a record of it", "err", err)
+		}
+	}
 	if err := x.clearSlots(true); err != nil {
 		return err
 	}

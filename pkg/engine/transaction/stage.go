@@ -26,6 +26,8 @@ type Tx struct {
 	survey  *Survey // nil for one that was read back
 	// stays are folders that the patch removes and that hold something else, vis(3)-escaped.
 	stays []string
+	// tops are the file systems as they are now, of one that is committed again.
+	tops []journal.Top
 	// replanned says that the plan is another than the one that was staged.
 	replanned bool
 	skip      map[int]bool

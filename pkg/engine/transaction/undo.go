@@ -3,6 +3,7 @@ package transaction
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
@@ -134,4 +135,31 @@ func (x *Tx) close(event journal.Event) {
 		x.Log.Warn("the old tree is back, writing it down failed; the next run does", "err", err)
 	}
 	x.unwritten = err
+}
+
+// closeKept writes that the old tree is back and keeps the slots: what the
+// transaction brought lies there as it was staged, and Reopen can have it
+// committed again. Where it cannot be written down, the room is given up for it.
+//
+// A power cut before the record is durable leaves "rollback", which Recover
+// completes; it then frees the slots.
+func (x *Tx) closeKept(event journal.Event) {
+	x.readOnlyAgain()
+	if err := x.State.Append(x.Journal, journal.Record{Event: event, Time: x.Now()}); err == nil {
+		x.settle()
+		return
+	}
+	if err := x.writable(); err != nil {
+		x.Log.Warn("the old tree is back, writing it down failed; the next run does", "err", err)
+		return
+	}
+	x.close(event)
+}
+
+// again tells whether what the slots hold after a rollback is what was staged: a
+// file system that cannot exchange names has it under others, and what somebody
+// had changed was treated as that was asked for.
+func (r *Rollback) again() bool {
+	return len(r.Modified) == 0 && len(r.x.kept) == 0 &&
+		!slices.ContainsFunc(r.x.plan.Tops, func(t journal.PlanTop) bool { return !t.Exchange })
 }

@@ -41,7 +41,7 @@ const (
 	Undone     Event = "undone"      // the whole tree is old again and durable
 	Withdrawn  Event = "withdrawn"   // it is to be taken back at the next boot
 	Rollback   Event = "rollback"    // an applied transaction is being taken back
-	RolledBack Event = "rolled-back" // it is taken back
+	RolledBack Event = "rolled-back" // it is taken back; its slots may hold what it brought, to be committed again
 	Reapplied  Event = "reapplied"   // taking it back failed, and it stands again as applied
 	Aborted    Event = "aborted"     // it ended before anything visible changed
 	Freeing    Event = "freeing"     // it stands, and its rollback copies are being given up
@@ -70,7 +70,7 @@ var valid = map[Event][]Event{
 	Undone:     {Freed},
 	Rollback:   {RolledBack, Reapplied},
 	Reapplied:  {Rollback, Withdrawn, Freeing},
-	RolledBack: {Freed},
+	RolledBack: {Committing, Freeing, Freed},
 	Aborted:    {Freed},
 }
 
