@@ -86,6 +86,23 @@ func TestPagesAreClean(t *testing.T) {
 	}
 }
 
+// TestSeeAlso: what of relkit's pages a page refers to, its SEE ALSO lists.
+// relkit(1) lists the commands above that.
+func TestSeeAlso(t *testing.T) {
+	references := regexp.MustCompile(`Xr (relkit\S*) (\d)`)
+	for _, page := range pages(t) {
+		body, also, _ := strings.Cut(readPage(t, page), "\n.Sh SEE ALSO\n")
+		if page == "relkit.1" {
+			continue
+		}
+		for _, m := range references.FindAllStringSubmatch(body, -1) {
+			if m[1]+"."+m[2] != page && !regexp.MustCompile(`(?m)^\.`+m[0]+`\b`).MatchString(also) {
+				t.Errorf("%s: %s(%s) is not under SEE ALSO", page, m[1], m[2])
+			}
+		}
+	}
+}
+
 func TestCompareFlags(t *testing.T) {
 	text := ".It Fl o , Fl -output Ar FILE\n.It Fl -dry-run , n\n.It Fl -as Ns = Ns Ar ROLE\n.It Fl -gone\nuse\n.Fl -other\n"
 	got := compareFlags(map[string]bool{"output": true, "o": true, "as": true, "new": true}, map[string]bool{"n": true, "dry-run": true}, itFlags(text))
