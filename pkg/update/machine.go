@@ -84,10 +84,10 @@ func (o *Options) hold() (release func()) {
 func (o *Options) flags() string {
 	text := ""
 	if o.Root != "/" {
-		text += " --root " + o.Root
+		text += " --root " + failure.Word(o.Root)
 	}
 	if o.State != "" {
-		text += " --state " + o.State
+		text += " --state " + failure.Word(o.State)
 	}
 	return text
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/window"
 )
@@ -37,5 +38,15 @@ func TestRebootInWindow(t *testing.T) {
 		if err := a.reboot(context.Background()); !failure.IsChanged(err) {
 			t.Errorf("a reboot that fails: %v", err)
 		}
+	}
+}
+
+// TestRollbackHint: what a hint says asks for what is left, and can be pasted.
+func TestRollbackHint(t *testing.T) {
+	o := RollbackOptions{Options: Options{Root: "/srv/my root", State: "/st"}, Last: 3, AtBoot: true, BelowFloor: true}
+	err := modifiedError([]transaction.Mismatch{{Path: "fw", Why: "was removed"}}, o)
+	want := "relkit patch-rollback --root '/srv/my root' --state /st --on-modified replace --at-boot --below-floor --last 3"
+	if got := failure.Hint(err); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }

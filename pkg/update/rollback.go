@@ -80,6 +80,7 @@ func Rollback(ctx context.Context, o RollbackOptions) (results []RollbackResult,
 	}
 	o.BelowFloor = below // what was not needed is not told
 	for i, t := range todo {
+		o.Last = len(todo) - i // for hints: what is left to do
 		r, err := m.rollback(ctx, t, o, i)
 		if err != nil {
 			begin := t.Find(journal.Begin)
@@ -236,6 +237,21 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 	return r, nil
 }
 
+// rest are the flags that ask for what is left of a rollback, for hints.
+func (o *RollbackOptions) rest() string {
+	text := ""
+	if o.AtBoot {
+		text += " --at-boot"
+	}
+	if o.BelowFloor {
+		text += " --below-floor"
+	}
+	if o.Last > 1 {
+		text += fmt.Sprintf(" --last %d", o.Last)
+	}
+	return text
+}
+
 func modifiedError(all []transaction.Mismatch, o RollbackOptions) error {
 	text := "files were changed since the patch was applied"
 	for i, mm := range all {
@@ -246,5 +262,5 @@ func modifiedError(all []transaction.Mismatch, o RollbackOptions) error {
 		text += fmt.Sprintf("\n  %s: %s", manifest.Escape(mm.Path), mm.Why)
 	}
 	return failure.WithHint(failure.Errorf(failure.Refused, "%s", text),
-		"relkit patch-rollback%s --on-modified replace", o.flags())
+		"relkit patch-rollback%s --on-modified replace%s", o.flags(), o.rest())
 }

@@ -3,6 +3,7 @@ package update
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -63,16 +64,14 @@ func (r *runner) startServices(ctx context.Context, j *state.Transaction) error 
 	}
 	slices.Sort(stopped)
 	return r.journaled(j, journal.Record{Hook: hookStart}, func(_ int, output io.Writer) error {
-		if err := r.run(ctx, "systemctl daemon-reload", r.systemctlJob("daemon-reload"), output); err != nil {
-			return err
-		}
-		if err := r.systemctl(ctx, output, "start", slices.Compact(stopped)); err != nil {
-			return err
-		}
-		if err := r.systemctl(ctx, output, "try-restart", s.Restart); err != nil {
-			return err
-		}
-		return r.systemctl(ctx, output, "try-reload-or-restart", s.Reload)
+		// One that fails keeps no other from running: on the way back there is no
+		// other try.
+		return errors.Join(
+			r.run(ctx, "systemctl daemon-reload", r.systemctlJob("daemon-reload"), output),
+			r.systemctl(ctx, output, "start", slices.Compact(stopped)),
+			r.systemctl(ctx, output, "try-restart", s.Restart),
+			r.systemctl(ctx, output, "try-reload-or-restart", s.Reload),
+		)
 	})
 }
 
@@ -111,14 +110,14 @@ func (r *runner) systemctlJob(args ...string) process.Job {
 }
 
 // startStopped starts the services that a run cut short had stopped for a
-// rollback that did not begin: the patch still stands, and nothing else would.
+// rollback or the commit of a staged patch that did not begin: nothing else would.
 func (m *machine) startStopped() error {
 	all, err := m.target.State.Transactions()
 	if err != nil {
 		return err
 	}
 	for _, t := range all {
-		if !t.Active() {
+		if !t.Active() && !t.Pending() { // a staged one had them stopped for a commit that did not begin
 			continue
 		}
 		stopped := false

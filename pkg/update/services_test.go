@@ -112,6 +112,25 @@ func TestServicesStoppedByAnother(t *testing.T) {
 	}
 }
 
+// One service that does not start keeps no other from being started.
+func TestServicesThatFail(t *testing.T) {
+	run, j, dir := servicesRunner(t)
+	script := strings.Replace(fakeSystemctl, "*) echo", "start|daemon-reload) exit 1 ;;\n*) echo", 1)
+	if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	if err := run.stopServices(ctx, j); err != nil {
+		t.Fatal(err)
+	}
+	if err := run.startServices(ctx, j); err == nil || !strings.Contains(err.Error(), "systemctl start") {
+		t.Errorf("got %v", err)
+	}
+	if got := calls(t, dir); !strings.Contains(got, "try-restart -- web.service") || !strings.Contains(got, "try-reload-or-restart -- nginx.service") {
+		t.Errorf("got\n%s", got)
+	}
+}
+
 // Without systemd, or on a tree that does not run, nothing is called.
 func TestServicesElsewhere(t *testing.T) {
 	for _, change := range []func(*runner){

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/relkit/relkit/pkg/engine/state"
+	"github.com/relkit/relkit/pkg/format/journal"
 )
 
 // undoHooks are for a patch that is taken back by itself, or given up: what its
@@ -31,9 +32,9 @@ func (u undoHooks) AfterUndo(j *state.Transaction) {
 	}
 }
 
-// script runs a rollback hook where the post hook had begun, once.
+// script runs a rollback hook where the post hook had begun or the patch stood, once.
 func (u undoHooks) script(run *runner, j *state.Transaction, name string) {
-	if posts, _ := j.HookRuns(hookPost); posts == 0 {
+	if posts, _ := j.HookRuns(hookPost); posts == 0 && j.Find(journal.Rollback) == nil {
 		return
 	}
 	if _, result := j.HookRuns(name); result == hookOK {
