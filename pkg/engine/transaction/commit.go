@@ -263,8 +263,14 @@ func (x *Tx) end(event journal.Event) error {
 	return x.Undo(err.Error(), err)
 }
 
-// Abort ends a transaction of which nothing is visible. The slots go first: no
-// one needs them, and it may be for want of their room that it is aborted.
+// Abort ends a transaction of which nothing is visible. What is in the slots goes
+// first only where there is no room to write that down.
+//
+// Where a record could not be written, "committing" for one, it may be on the disk
+// all the same: it is cut off before a slot is touched, or a power cut would leave
+// a commit to be undone without its slots. Where that fails they stay, and the
+// next run finds either record with all that belongs to it. A cut after "aborted"
+// leaves slots, which Recover removes.
 func (x *Tx) Abort(reason string) error {
 	if x.Hooks != nil {
 		x.Hooks.AfterUndo(x.Journal)
@@ -273,11 +279,21 @@ func (x *Tx) Abort(reason string) error {
 		return x.State.Repair(x.Journal) // it stays what it was, and can be tried again
 	}
 	readOnly := x.writable() // where it fails there may be no slots to be cleared
-	if err := x.clearSlots(true); err != nil {
+	if err := x.State.Repair(x.Journal); err != nil {
 		return errors.Join(err, readOnly)
 	}
-	if err := x.State.Append(x.Journal, journal.Record{Event: journal.Aborted, Time: x.Now(), Reason: reason}); err != nil {
-		return err
+	r := journal.Record{Event: journal.Aborted, Time: x.Now(), Reason: reason}
+	err := x.State.Append(x.Journal, r)
+	if err != nil {
+		if err = x.clearSlots(false); err == nil {
+			err = x.State.Append(x.Journal, r)
+		}
 	}
-	return errors.Join(x.free(), x.State.Settle())
+	if err == nil {
+		err = x.free()
+	}
+	if err != nil {
+		return errors.Join(err, readOnly)
+	}
+	return x.State.Settle()
 }

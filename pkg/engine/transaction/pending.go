@@ -2,6 +2,7 @@ package transaction
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -44,10 +45,12 @@ func (x *Tx) Keep(r journal.Record) error {
 
 // Note adds a record that announces or says something without a change to the
 // tree: Armed, Booted, Withdrawn, Reapplied, or Applied for one that awaits it.
+// After an error it does not say so: the record may have come to the disk
+// although its writing failed, and is cut off again.
 func Note(t Target, j *state.Transaction, r journal.Record) error {
 	r.Time = t.Now()
 	if err := t.State.Append(j, r); err != nil {
-		return err
+		return errors.Join(err, t.State.Repair(j))
 	}
 	(&Tx{Target: t, Journal: j}).settle()
 	return nil
