@@ -169,7 +169,7 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 		}
 		results = append(results, *r)
 	}
-	if slices.ContainsFunc(results, func(r Result) bool { return r.Status == Applied }) {
+	if slices.ContainsFunc(results, func(r Result) bool { return r.Status == Applied || r.Status == Repaired }) {
 		m.retain()
 	}
 	needed := slices.ContainsFunc(results, func(r Result) bool { return r.Reboot && r.Status != Planned })

@@ -183,6 +183,15 @@ func (x *Tx) stillOld(i int) (why string, moved bool, err error) {
 	case err != nil:
 		return "", false, err
 	case step.Do == journal.Meta:
+		if there && step.Old != nil && step.New != nil && differs(step.Old, step.New, false) != "" {
+			is, err := live(x.Root, step.Path(), info)
+			if err != nil {
+				return "", false, err
+			}
+			if differs(is, step.Old, false) != "" {
+				return "was changed since the patch was staged", false, nil
+			}
+		}
 		return "", there && x.refreshTimes(step, info), nil
 	case step.Do == journal.Place && there:
 		return "exists since the patch was staged", false, nil
