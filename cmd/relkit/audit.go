@@ -134,6 +134,16 @@ func auditDetail(l *journal.AuditLine) string {
 	if l.From != nil && l.To != nil {
 		add("%s %s -> %s", l.To.Product, dash(l.From.Version), dash(l.To.Version))
 	}
+	if l.Hook != "" {
+		result := l.Result
+		if result == "" {
+			result = "begins"
+		}
+		if l.Attempt > 1 {
+			result += fmt.Sprintf(", attempt %d", l.Attempt)
+		}
+		add("%s: %s", l.Hook, result)
+	}
 	for _, s := range l.Signoffs {
 		add("signed by %s", s)
 	}

@@ -229,6 +229,10 @@ func (e *env) printApplied(results []update.Result) error {
 
 func (e *env) printResult(r *update.Result) error {
 	for _, w := range r.Insecure {
+		if r.Status == update.Planned {
+			e.Log.Warn("would be applied with --" + w + ", which the audit log would say")
+			continue
+		}
 		e.Log.Warn("applied with --" + w + ", which the audit log says")
 	}
 	for _, path := range r.Kept {

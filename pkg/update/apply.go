@@ -186,6 +186,8 @@ type applier struct {
 	// found are patches of this run of which the tree had all already: no journal
 	// tells of them.
 	found []*patch.Header
+	// planned are the patches that a dry run would have applied by now.
+	planned planned
 	// opening and beside are the head of the patch at hand and its sign-offs beside it.
 	opening []byte
 	beside  []signature.SignedDoc
@@ -302,6 +304,9 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 		Schema: ApplySchema, Patch: h.ID, Digest: p.ID(), Product: h.Product, To: h.To.Version, Signoffs: accepted,
 	}
 	r.From = recorded.Version
+	if n := len(a.planned.headers); n > 0 {
+		r.From = a.planned.headers[n-1].To.Version
+	}
 	if h.From != nil && r.From == "" {
 		r.From = h.From.Version
 	}
@@ -367,9 +372,12 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 		return nil, err
 	}
 	r.Changes = len(entries.Changes) - survey.Already + len(survey.Removed())
-	if a.nothingToDo(survey, len(entries.Changes)) {
+	if !a.planned.touches(entries) && a.nothingToDo(survey, len(entries.Changes)) {
 		a.tell(r, survey)
 		return a.already(p, r, recorded)
+	}
+	if a.planned.touches(entries) {
+		return a.planOn(r, p, entries, survey)
 	}
 	if err := a.mismatchError(survey); err != nil {
 		return nil, err
@@ -387,6 +395,7 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	}
 	if a.opt.DryRun {
 		r.Status, r.Plan = Planned, survey.Describe()
+		a.planned.add(h, entries)
 		return r, p.Verify()
 	}
 	r.Reboot = boot || h.Reboot == patch.RebootRequired

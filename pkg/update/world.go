@@ -54,12 +54,18 @@ func (m *machine) world() (*world, error) {
 	return w, nil
 }
 
-// worldNow is the machine as it is, with what this run found already there.
+// worldNow is the machine as it is, with what this run found already there, and
+// with what a dry run would have applied by now.
 func (a *applier) worldNow() (*world, error) {
 	w, err := a.world()
 	for _, h := range a.found {
 		if err == nil {
 			err = w.add(h.ID, h.Supersedes, h.Provides)
+		}
+	}
+	for _, h := range a.planned.headers {
+		if err == nil {
+			err = w.apply(h)
 		}
 	}
 	return w, err

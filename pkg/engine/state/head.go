@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"golang.org/x/crypto/ssh"
 
@@ -45,7 +46,8 @@ func (s *State) ReadSignedHead() (*SignedHead, error) {
 }
 
 // SignHead has the head of the log signed, where it is another than the one that
-// this key has signed. The file is replaced as a whole: after a cut it is of an
+// this key has signed. A log that was cut or written anew since is not: the head
+// that is there gives it away, and is to go on doing so. The file is replaced as a whole: after a cut it is of an
 // earlier head, and the next run signs the new one.
 func (s *State) SignHead(signer ssh.Signer) error {
 	t, err := s.readTail()
@@ -56,6 +58,11 @@ func (s *State) SignHead(signer ssh.Signer) error {
 	if err == nil && signed != nil && signed.Head == t.head && signature.Fingerprint(signed.Key) == signature.Fingerprint(signer.PublicKey()) {
 		return nil
 	}
+	if err == nil && signed != nil {
+		if err := s.goesOn(signed.Head); err != nil {
+			return err
+		}
+	}
 	message, err := t.head.Message()
 	if err != nil {
 		return err
@@ -65,4 +72,31 @@ func (s *State) SignHead(signer ssh.Signer) error {
 		return fmt.Errorf("signing the head of the audit log: %w", err)
 	}
 	return fsys.WriteFile(s.fs, headFile, append(message, armored...), 0o600)
+}
+
+// goesOn is an error where the log does not have the line of a head that was
+// signed, other than for its age. The newest file mostly has it; only where it
+// was begun since are the closed ones unpacked.
+func (s *State) goesOn(signed journal.Head) error {
+	b, err := fsys.ReadFile(s.fs, auditFile, maxAudit)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", auditFile, err)
+	}
+	lines, head, _, err := journal.ParseAudit(b)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", auditFile, err)
+	}
+	if head == signed || slices.ContainsFunc(lines, func(l journal.AuditLine) bool { return l.Prev == signed.Digest }) {
+		return nil
+	}
+	found := false
+	c, err := s.Audit(func(l *journal.AuditLine) error {
+		found = found || l.Prev == signed.Digest
+		return nil
+	})
+	if err != nil || found || signed.Count < c.First {
+		return err
+	}
+	return fmt.Errorf("the log does not have the line that was signed as number %d, %s: it was cut or written anew; %s stays until somebody has looked into it and removes it",
+		signed.Count, signed.Digest, headFile)
 }

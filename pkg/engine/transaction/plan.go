@@ -8,6 +8,7 @@ import (
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/manifest"
+	"github.com/relkit/relkit/pkg/format/patch"
 )
 
 // plan turns the changes to be done into steps, in this order:
@@ -280,4 +281,22 @@ func (s *Survey) Describe() []string {
 		lines = append(lines, "keep "+d.Path+" ("+d.Why()+")")
 	}
 	return lines
+}
+
+// DescribeChange is a change of a patch in words, as Describe has a step's.
+func DescribeChange(c *patch.Change) string {
+	verb, e := "replace", c.New
+	switch {
+	case c.Old == nil:
+		verb = "create"
+	case c.New == nil:
+		verb, e = "remove", c.Old
+	case c.Old.Kind == manifest.Dir && c.New.Kind == manifest.Dir:
+		verb = "set metadata of"
+	}
+	kind := "folder"
+	if e.Kind != manifest.Dir {
+		kind = e.Kind.String()
+	}
+	return strings.Join([]string{verb, kind, manifest.Escape(c.Path())}, " ")
 }
