@@ -465,7 +465,7 @@ func (a *applier) change(ctx context.Context, p *patch.Reader, hooks map[string]
 		return err
 	}
 	if boot || a.o.Stage || !a.inWindow() {
-		return a.keep(tx, r, journal.Record{Boot: boot, Reboot: r.Reboot})
+		return a.keep(tx, r, journal.Record{Boot: boot, Reboot: r.Reboot, Changes: r.Changes})
 	}
 	return a.commit(ctx, tx, run, r)
 }

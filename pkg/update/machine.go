@@ -144,7 +144,7 @@ func openMachine(o Options) (m *machine, err error) {
 	meter := &fsys.Meter{KillAt: o.KillAt}
 	m.target = transaction.Target{
 		Root: fsys.Watch(m.root, meter), State: state.New(fsys.Watch(stateFS, meter)), Now: o.Now, Log: o.Log,
-		Unprivileged: !fsys.Privileged(), Path: o.Root,
+		Unprivileged: !fsys.Privileged(), Path: o.Root, Flags: m.opt.flags(),
 	}
 	m.target.Hooks = undoHooks{m}
 	if m.conf, _, m.confErr = readMachine(m.root); m.confErr != nil {

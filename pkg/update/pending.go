@@ -232,7 +232,7 @@ func (m *machine) resultOf(t *state.Transaction) *Result {
 		r.From = begin.From.Version
 	}
 	if ready := t.Find(journal.Ready); ready != nil {
-		r.Reboot, r.Kept = ready.Reboot, ready.Kept
+		r.Reboot, r.Kept, r.Changes = ready.Reboot, ready.Kept, ready.Changes
 	}
 	return r
 }

@@ -30,7 +30,22 @@ func (r *runner) services(j *state.Transaction) *journal.Services {
 	if _, err := r.target.Root.Lstat("run/systemd/system"); err != nil {
 		return nil
 	}
-	return j.Find(journal.Begin).Services
+	s := j.Find(journal.Begin).Services
+	if s == nil || r.initializing() {
+		return nil
+	}
+	return s
+}
+
+// initializing tells whether systemd is early in booting: a recovery comes
+// then. Nothing has been started that could be restarted, and to wait for a
+// unit that waits for what this runs before would never end.
+func (r *runner) initializing() bool {
+	var out bytes.Buffer
+	job := r.systemctlJob("is-system-running")
+	job.Timeout, job.Stdout = r.deadline(), &out
+	_, err := process.Run(context.Background(), job)
+	return err == nil && strings.TrimSpace(out.String()) == "initializing"
 }
 
 // stopServices stops those of the units to be stopped that run. The journal has
@@ -58,8 +73,11 @@ func (r *runner) startServices(ctx context.Context, j *state.Transaction) error 
 	}
 	var stopped []string
 	for i := range j.Records {
-		if rec := &j.Records[i]; rec.Event == journal.Hook && rec.Hook == hookStop {
+		switch rec := &j.Records[i]; {
+		case rec.Event == journal.Hook && rec.Hook == hookStop:
 			stopped = append(stopped, rec.Units...)
+		case rec.Event == journal.Hook && rec.Hook == hookStart && rec.Result == hookOK:
+			stopped = nil // they run again; who stops one after that means it
 		}
 	}
 	slices.Sort(stopped)

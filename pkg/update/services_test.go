@@ -2,6 +2,7 @@ package update
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,6 +23,7 @@ func TestMain(m *testing.M) {
 // fakeSystemctl answers is-active from a file of states and logs every other call.
 const fakeSystemctl = `#!/bin/sh
 case $1 in
+is-system-running) cat "$DIR/system" ;;
 is-active) cat "$DIR/states"; exit 3 ;;
 stop) echo "$@" >>"$DIR/log"; exit "$(cat "$DIR/stop-exit")" ;;
 *) echo "$@" >>"$DIR/log" ;;
@@ -42,6 +44,7 @@ func servicesRunner(t *testing.T) (run *runner, j *state.Transaction, dir string
 	write("systemctl", fakeSystemctl)
 	write("states", "active\ninactive\nactivating\n")
 	write("stop-exit", "0")
+	write("system", "degraded\n")
 	m := fsys.NewMem()
 	if err := fsys.MkdirAll(m.FS(), "run/systemd/system", 0o755); err != nil {
 		t.Fatal(err)
@@ -131,11 +134,37 @@ func TestServicesThatFail(t *testing.T) {
 	}
 }
 
-// Without systemd, or on a tree that does not run, nothing is called.
+// Who stops a unit after it was started again means it.
+func TestServicesStoppedLater(t *testing.T) {
+	run, j, dir := servicesRunner(t)
+	ctx := context.Background()
+	if err := errors.Join(run.stopServices(ctx, j), run.startServices(ctx, j)); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{"states": "inactive\ninactive\nactive\n", "log": ""} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(run.stopServices(ctx, j), run.startServices(ctx, j)); err != nil {
+		t.Fatal(err)
+	}
+	if got := calls(t, dir); !strings.Contains(got, "\nstart -- c.timer\n") {
+		t.Errorf("got\n%s", got)
+	}
+}
+
+// Without systemd, early in its booting, or on a tree that does not run, nothing is called.
 func TestServicesElsewhere(t *testing.T) {
 	for _, change := range []func(*runner){
 		func(r *runner) { r.root = "/mnt" },
 		func(r *runner) { r.target.Root = fsys.NewMem().FS() },
+		func(r *runner) {
+			dir := strings.TrimPrefix(r.env[1], "DIR=")
+			if err := os.WriteFile(filepath.Join(dir, "system"), []byte("initializing\n"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		},
 	} {
 		run, j, dir := servicesRunner(t)
 		change(run)

@@ -258,7 +258,7 @@ func (x *Tx) end(event journal.Event) error {
 	// is cut off again may the tree be taken back: else the journal could say
 	// that an old tree is the new one.
 	if repair := x.State.Repair(x.Journal); repair != nil {
-		return mixed(errors.Join(err, repair))
+		return x.mixed(errors.Join(err, repair))
 	}
 	return x.Undo(err.Error(), err)
 }

@@ -63,7 +63,7 @@ func recoverOne(t Target, j *state.Transaction) error {
 		err = x.takeBackAll(announce, "interrupted", closing)
 	}
 	if err != nil {
-		return mixed(err)
+		return t.mixed(err)
 	}
 	if x.unwritten != nil {
 		return fmt.Errorf("the old tree is back, and the journal cannot be written: %w", x.unwritten)

@@ -122,7 +122,7 @@ func (r *Rollback) Commit(on OnModified, record journal.Record, after func()) er
 		// The record may be there although its writing failed; it must not stay,
 		// or the next run would complete a rollback that was told as refused.
 		if repair := x.State.Repair(x.Journal); repair != nil {
-			return mixed(errors.Join(err, repair))
+			return x.mixed(errors.Join(err, repair))
 		}
 		return err
 	}
@@ -206,7 +206,7 @@ func (r *Rollback) redo(cause error) error {
 		err = x.State.Append(x.Journal, journal.Record{Event: journal.Reapplied, Time: x.Now(), Reason: cause.Error()})
 	}
 	if err != nil {
-		return mixed(errors.Join(cause, fmt.Errorf("restoring: %w", err)))
+		return x.mixed(errors.Join(cause, fmt.Errorf("restoring: %w", err)))
 	}
 	x.settle()
 	return failure.As(failure.Restored, cause)
@@ -235,7 +235,8 @@ func Free(t Target, j *state.Transaction, reason string) error {
 		return err
 	}
 	if err := t.State.Append(j, journal.Record{Event: journal.Freeing, Time: t.Now(), Tops: tops, Reason: reason}); err != nil {
-		return err
+		// Told as failed, it must not be completed by the next run.
+		return errors.Join(err, t.State.Repair(j))
 	}
 	if err := x.writable(); err != nil {
 		return err

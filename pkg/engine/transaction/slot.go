@@ -80,7 +80,7 @@ func (x *Tx) checkSlots() error {
 		}
 		if !there || info.Kind != manifest.Dir {
 			return failure.WithHint(fmt.Errorf("the slots of %q are not there: is its file system mounted?", top.Path),
-				"mount it, then relkit patch-apply --recover")
+				"mount it, then relkit patch-apply --recover%s", x.Flags)
 		}
 	}
 	return nil

@@ -32,6 +32,8 @@ type Target struct {
 	// Unprivileged has folders that their owner may not write to be made writable
 	// while something is renamed in them; they get their modes with their times.
 	Unprivileged bool
+	// Flags are those of the command line that name this machine, for hints.
+	Flags string
 	// Hooks hears of a transaction being taken back; nil for nobody.
 	Hooks Hooks
 	// Remount are mount points, relative to the root, that may be made writable for

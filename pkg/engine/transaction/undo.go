@@ -17,13 +17,14 @@ import (
 // again, and each step asks its slot, so it is done once whoever does it.
 func (x *Tx) Undo(reason string, cause error) error {
 	if err := x.takeBackAll(journal.Undoing, reason, journal.Undone); err != nil {
-		return mixed(errors.Join(cause, fmt.Errorf("restoring: %w", err)))
+		return x.mixed(errors.Join(cause, fmt.Errorf("restoring: %w", err)))
 	}
 	return failure.As(failure.Restored, cause)
 }
 
-func mixed(err error) error {
-	return failure.WithHint(failure.As(failure.Mixed, err), "relkit patch-apply --recover")
+// mixed is err as that of a tree that is neither old nor new.
+func (t *Target) mixed(err error) error {
+	return failure.WithHint(failure.As(failure.Mixed, err), "relkit patch-apply --recover%s", t.Flags)
 }
 
 // takeBackAll announces, renames everything back, durably, and closes. An error

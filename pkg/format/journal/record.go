@@ -153,6 +153,8 @@ type Record struct {
 	// be rebooted for it to take effect: with Ready.
 	Boot   bool `json:"boot,omitempty"`
 	Reboot bool `json:"reboot,omitempty"`
+	// Changes is how many changes there are to make: with Ready.
+	Changes int `json:"changes,omitempty"`
 	// Services are those that the change concerns: with Begin.
 	Services *Services `json:"services,omitempty"`
 	// OnModified is what a rollback at boot does about files changed since: with Withdrawn.
