@@ -57,7 +57,7 @@ git -C project config user.email "demo@example.com"
 git -C project add -A
 git -C project commit -q -m "fwd 4.1"
 sed "s|@URL@|$work/project|" project/relkit.toml >relkit.toml
-for role in release qa; do
+for role in release qa root; do
 	ssh-keygen -q -t ed25519 -N '' -C "$role" -f "$role.key"
 	echo "$role namespaces=\"relkit-*\" $(cut -d' ' -f1,2 "$role.key.pub")" >>allowed_signers
 done
@@ -134,10 +134,23 @@ try 'relkit patch-apply --root appliance --allowed-signers allowed_signers --req
 try 'appliance/usr/sbin/fwd --version'
 try 'relkit patch-rollback --root appliance --list'
 
-step "Take it back by hand, and apply it again"
+step "Take it back by hand"
 try 'relkit patch-rollback --root appliance'
 try 'appliance/usr/sbin/fwd --version'
-try 'relkit patch-apply -q --root appliance --allowed-signers allowed_signers --require-signoff release,qa $(cat patches)'
+
+step "In business hours, stage it; in the window, commit it"
+try 'relkit patch-apply --root appliance --allowed-signers allowed_signers --require-signoff release,qa --stage $(cat patches)'
+try 'appliance/usr/sbin/fwd --version'
+try 'relkit patch-apply --root appliance --window 00:00-24:00 --commit'
+try 'appliance/usr/sbin/fwd --version'
+
+step "What a running system boots with is committed at boot: this tree does not boot"
+refused 4 'relkit boot --root appliance'
+
+step "Who may sign becomes a signed document: it can revoke a key, and is never rolled back"
+try 'relkit trust -o trust-1.json --product fw --allowed-signers allowed_signers'
+try 'relkit sign trust-1.json --key root.key --as root'
+try 'relkit trust --root appliance --install trust-1.json'
 
 step "The audit log: every event, every refusal, chained by digest"
 try 'relkit audit --state appliance/var/lib/relkit'

@@ -175,7 +175,7 @@ find old -exec touch -h -d '2026-01-01 00:00:00.123456789Z' {} +`)
 		{"slots deeper", dir('+', "bin/.relkit"), `"bin/.relkit"`, 4},
 		{"the state", dir('+', "var/lib/relkit"), `"var/lib/relkit"`, 4},
 		{"version.json", empty("var/lib/relkit/version.json"), `"var/lib/relkit/version.json"`, 4},
-		{"the folder of the state, turned into a link", dir('-', "var/lib") + link('+', "var/lib", "/outside"), `"var/lib"`, 4},
+		{"the folder of the state, turned into a link", dir('-', "var/lib") + link('+', "var/lib", "/outside"), `var/lib: would become a link`, 4},
 	} {
 		b.refuses(t, c.what, forgery{text: c.text}.patch(t), c.status, c.want, "--insecure-unsigned")
 		if manifestOf(t, b.path("outside")) != outside {

@@ -20,7 +20,7 @@ func bootCommand(e *env) *cli.Command {
 	return &cli.Command{
 		Name:     "boot",
 		Category: groupPatch,
-		Usage:    "set up that patches are committed at boot, and new kernels tried",
+		Usage:    "have patches committed at boot, and new kernels tried",
 		Flags: []cli.Flag{
 			rootFlag("/"), stateFlag(""),
 			&cli.BoolFlag{Name: "install", Usage: "put the hook into the initramfs, and relkit's entries into the boot loader"},
