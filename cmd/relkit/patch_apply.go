@@ -144,7 +144,8 @@ func readSigners(name string) (*signature.AllowedSigners, error) {
 	b, err := os.ReadFile(name)
 	if err != nil {
 		return nil, failure.WithHint(failure.As(failure.Usage, fmt.Errorf("reading the allowed signers: %w", err)),
-			"echo \"release $(cat release.pub)\" >>%s  # trusts that key to sign releases", name)
+			"mkdir -p %s && echo \"release $(cat release.pub)\" >>%s  # trusts that key to sign releases",
+			failure.Word(filepath.Dir(name)), failure.Word(name))
 	}
 	allowed, err := signature.ParseAllowedSigners(b)
 	if err != nil {
@@ -265,7 +266,7 @@ func (e *env) printResult(r *update.Result) error {
 			return e.print(r, r.Plan...)
 		}
 	case update.Staged:
-		e.Log.Info(fmt.Sprintf("patch %s is staged: relkit patch-apply --commit makes it visible", r.Patch))
+		e.Log.Info(fmt.Sprintf("patch %s is staged: patch-apply --commit makes it visible, --unstage gives it up", r.Patch))
 	case update.Armed:
 		e.Log.Info(fmt.Sprintf("patch %s is committed at the next boot", r.Patch))
 	case update.Awaiting:

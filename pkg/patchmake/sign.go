@@ -85,6 +85,9 @@ func Sign(ctx context.Context, name string, o SignOptions) (*Signed, error) {
 	if len(o.Evidence) > 0 || o.Verdict != "" {
 		return nil, failure.Errorf(failure.Usage, "%q is no patch: only a sign-off on a patch has a verdict and evidence", name)
 	}
+	if (o.Role != "" || o.Detached) && namespaceOf(f) != signature.NamespaceTrust {
+		return nil, failure.Errorf(failure.Usage, "%q is neither a patch nor a trust document: --as and --detached would say nothing", name)
+	}
 	return s, signFile(f, s, o)
 }
 

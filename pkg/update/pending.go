@@ -214,8 +214,9 @@ func (a *applier) commitStaged(ctx context.Context, t *state.Transaction) (*Resu
 	if err := listMismatches(modified); err != nil {
 		return nil, failure.WithHint(err, "relkit patch-apply%[1]s --unstage; relkit patch-apply%[1]s PATCH  # looks at the tree again", a.opt.flags())
 	}
-	if a.opt.DryRun {
-		r.Status = Planned
+	plan := tx.Describe()
+	if r.Changes = len(plan); a.opt.DryRun {
+		r.Status, r.Plan = Planned, plan
 		return r, nil
 	}
 	return r, a.commit(ctx, tx, a.runnerOf(t), r)

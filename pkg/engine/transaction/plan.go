@@ -257,23 +257,7 @@ func (s *Survey) takes(i int) (int64, error) {
 
 // Describe is the plan in words, a line a step, as --dry-run prints it.
 func (s *Survey) Describe() []string {
-	var lines []string
-	verbs := map[journal.Action]string{journal.Place: "create", journal.Swap: "replace", journal.Take: "remove", journal.Meta: "set metadata of"}
-	for i := range s.Plan.Steps {
-		st := &s.Plan.Steps[i]
-		if st.Do == journal.Meta && (st.Old == nil || st.New == nil || st.Old.Equal(st.New)) {
-			continue
-		}
-		kind := "folder"
-		e := st.New
-		if e == nil {
-			e = st.Old
-		}
-		if e.Kind != manifest.Dir {
-			kind = e.Kind.String()
-		}
-		lines = append(lines, strings.Join([]string{verbs[st.Do], kind, manifest.Escape(st.Path())}, " "))
-	}
+	lines := describeSteps(s.Plan)
 	for _, path := range s.Kept {
 		lines = append(lines, "keep folder "+manifest.Escape(path)+" (holds something the patch does not know)")
 	}
@@ -281,6 +265,35 @@ func (s *Survey) Describe() []string {
 		lines = append(lines, "keep "+d.Path+" ("+d.Why()+")")
 	}
 	return lines
+}
+
+// Describe is the plan of a transaction that waits, in the same words.
+func (x *Tx) Describe() []string { return describeSteps(x.plan) }
+
+// describeSteps leaves out the metadata that stays as it is.
+func describeSteps(p *journal.Plan) []string {
+	var lines []string
+	verbs := map[journal.Action]string{journal.Place: "create", journal.Swap: "replace", journal.Take: "remove", journal.Meta: "set metadata of"}
+	for i := range p.Steps {
+		st := &p.Steps[i]
+		if st.Do == journal.Meta && (st.Old == nil || st.New == nil || st.Old.Equal(st.New)) {
+			continue
+		}
+		e := st.New
+		if e == nil {
+			e = st.Old
+		}
+		lines = append(lines, describe(verbs[st.Do], e, st.Path()))
+	}
+	return lines
+}
+
+func describe(verb string, e *manifest.Entry, path string) string {
+	kind := "folder"
+	if e.Kind != manifest.Dir {
+		kind = e.Kind.String()
+	}
+	return strings.Join([]string{verb, kind, manifest.Escape(path)}, " ")
 }
 
 // DescribeChange is a change of a patch in words, as Describe has a step's.
@@ -294,9 +307,5 @@ func DescribeChange(c *patch.Change) string {
 	case c.Old.Kind == manifest.Dir && c.New.Kind == manifest.Dir:
 		verb = "set metadata of"
 	}
-	kind := "folder"
-	if e.Kind != manifest.Dir {
-		kind = e.Kind.String()
-	}
-	return strings.Join([]string{verb, kind, manifest.Escape(c.Path())}, " ")
+	return describe(verb, e, c.Path())
 }

@@ -54,8 +54,10 @@ type Accepted struct {
 	KeyFingerprint string `json:"key"`
 	// Certificate names the certificate that the key signed with, and its
 	// authority: no file on the machine lists the key then; "" without one.
-	Certificate string    `json:"certificate,omitempty"`
-	Time        time.Time `json:"time"` // when the signer says it was signed; zero for a bare signature
+	Certificate string `json:"certificate,omitempty"`
+	// Time is when the signer says it was signed; zero for a bare signature, and
+	// where it is read back from a journal, which does not have it.
+	Time time.Time `json:"time,omitzero"`
 	// Evidence is what the signer's word rests on.
 	Evidence []signature.Evidence `json:"evidence,omitempty"`
 }
