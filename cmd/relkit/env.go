@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -139,6 +140,9 @@ func (e *env) watchSignals(parent context.Context) (ctx context.Context, stop fu
 					continue
 				}
 				e.holding.Lock()
+				if e.Target != "" {
+					fmt.Fprintf(e.console, "relkit: ended by a second signal: what had begun at %q is whole, taken back, or for the next run to clean up\n", e.Target)
+				}
 				e.Exit(128 + int(sig))
 				e.holding.Unlock()
 			}

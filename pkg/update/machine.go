@@ -282,10 +282,16 @@ func interrupted(all []*state.Transaction) (found []Recovered) {
 	return found
 }
 
-// recoverFirst cleans up before anything else is decided.
+// recoverFirst cleans up before anything else is decided. A dry run, which must
+// not, says that the tree it looks at is not the one that a run would.
 func (m *machine) recoverFirst() error {
 	if m.opt.DryRun {
-		return nil
+		all, err := m.target.State.Transactions()
+		for _, t := range interrupted(all) {
+			m.opt.Log.Warn("an interrupted run is there, which is cleaned up before anything else: what follows is of the tree as it is now",
+				"transaction", t.Transaction, "is", t.Found)
+		}
+		return err
 	}
 	defer m.opt.hold()()
 	_, err := m.recover()
