@@ -2,6 +2,7 @@ package update
 
 import (
 	"fmt"
+	"path/filepath"
 
 	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/engine/transaction"
@@ -116,23 +117,24 @@ func (a *applier) admitVersion(h *patch.Header, w *world) error {
 }
 
 // readMachine reads the machine.toml of a tree; found is false where there is none.
-func readMachine(root fsys.FS) (m config.Machine, found bool, err error) {
-	b, err := fsys.ReadFile(root, MachineFile, 1<<20)
+func (m *machine) readMachine() (c config.Machine, found bool, err error) {
+	name := filepath.Join(m.opt.Root, MachineFile)
+	b, err := fsys.ReadFile(m.target.Root, MachineFile, 1<<20)
 	if fsys.IsAbsent(err) {
-		return m, false, nil
+		return c, false, nil
 	}
 	if err != nil {
-		return m, false, fmt.Errorf("reading /%s: %w", MachineFile, err)
+		return c, false, fmt.Errorf("reading %s: %w", name, err)
 	}
-	m, err = config.DecodeMachine("/"+MachineFile, b)
-	return m, true, err
+	c, err = config.DecodeMachine(name, b)
+	return c, true, err
 }
 
 func (a *applier) admitModel(h *patch.Header) error {
 	if len(h.Model) == 0 {
 		return nil
 	}
-	c, found, err := readMachine(a.target.Root)
+	c, found, err := a.readMachine()
 	if err != nil {
 		return err
 	}

@@ -147,7 +147,7 @@ func openMachine(o Options) (m *machine, err error) {
 		Unprivileged: !fsys.Privileged(), Path: o.Root, Flags: m.opt.flags(),
 	}
 	m.target.Hooks = undoHooks{m}
-	if m.conf, _, m.confErr = readMachine(m.root); m.confErr != nil {
+	if m.conf, _, m.confErr = m.readMachine(); m.confErr != nil {
 		m.conf = config.Machine{}
 	}
 	m.prepareAudit()

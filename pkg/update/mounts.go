@@ -5,7 +5,7 @@ import "strings"
 // allowMounts reads from machine.toml which read-only mounts may be made writable
 // for as long as a transaction works on them.
 func (m *machine) allowMounts() error {
-	c, _, err := readMachine(m.target.Root)
+	c, _, err := m.readMachine()
 	if err != nil {
 		return err
 	}

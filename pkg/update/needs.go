@@ -15,7 +15,7 @@ import (
 // admitNeeds holds the labels and programs that the patch asks for against the machine.
 func (a *applier) admitNeeds(h *patch.Header) error {
 	if len(h.Labels) > 0 {
-		c, _, err := readMachine(a.target.Root)
+		c, _, err := a.readMachine()
 		if err != nil {
 			return err
 		}

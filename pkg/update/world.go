@@ -34,7 +34,7 @@ func (m *machine) world() (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, _, err := readMachine(m.target.Root)
+	c, _, err := m.readMachine()
 	if err != nil {
 		return nil, err
 	}

@@ -139,7 +139,11 @@ func CheckSignoffs(policy Policy, patchID digest.Digest, signoffs []signature.Si
 	}
 	var missing *missingRole
 	if errors.As(err, &missing) {
-		return nil, failure.WithHint(failure.As(failure.Untrusted, err), "relkit sign %s --as %s --key KEY", cmp.Or(policy.Subject, "FILE"), missing.role)
+		evidence := ""
+		if slices.Contains(policy.Evidence, missing.role) {
+			evidence = " --evidence FILE"
+		}
+		return nil, failure.WithHint(failure.As(failure.Untrusted, err), "relkit sign %s --as %s --key KEY%s", cmp.Or(policy.Subject, "FILE"), missing.role, evidence)
 	}
 	return accepted, failure.As(failure.Untrusted, err)
 }
