@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -295,6 +296,11 @@ func TestClosedPipeIsQuiet(t *testing.T) {
 }
 
 func TestRealSignals(t *testing.T) {
+	// Whoever runs the tests may ignore the hangup (nohup); a process that is
+	// started by one that catches it does not.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP)
+	defer signal.Stop(caught)
 	for _, c := range []struct {
 		signal os.Signal
 		status int

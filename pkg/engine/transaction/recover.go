@@ -41,7 +41,8 @@ func Recover(t Target) ([]Recovered, error) {
 func recoverOne(t Target, j *state.Transaction) error {
 	x := &Tx{Target: t, Journal: j}
 	announce, closing := journal.Event(""), journal.Undone
-	if j.Status() == journal.Undone || j.Status() == journal.RolledBack || j.Status() == journal.Freeing {
+	switch j.Status() {
+	case journal.Undone, journal.RolledBack, journal.Aborted, journal.Freeing:
 		if err := x.writable(); err != nil {
 			return err
 		}
