@@ -26,6 +26,7 @@ m/bin/relkit patch-apply -q --root m --insecure-unsigned --check "cmp \"\$RELKIT
 cmp m/bin/relkit new/bin/relkit; cmp m/bin/busybox new/bin/busybox
 kill -0 $running; cmp /proc/$running/exe old/bin/busybox
 m/bin/relkit patch-rollback -q --root m
+m/bin/relkit patch-rollback -q --root m --prune --keep 0
 cmp m/bin/relkit old/bin/relkit; cmp m/bin/busybox old/bin/busybox; kill -0 $running
 `
 	cmd := exec.Command("sh", "-ec", script, tool)

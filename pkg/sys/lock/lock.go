@@ -78,14 +78,14 @@ func Acquire(ctx context.Context, path string, wait bool) (*Lock, error) {
 
 // Release gives the lock back. A second Release is an error.
 func (l *Lock) Release() error {
-	if !l.signed {
-		return l.f.Close()
+	var err error
+	if l.signed {
+		// The number goes first, so that nobody reads ours in another's lock.
+		err = l.f.Truncate(0)
 	}
-	// The number goes first, so that nobody reads ours in another's lock.
-	if err := l.f.Truncate(0); err != nil {
-		return errors.Join(err, l.f.Close())
-	}
-	return l.f.Close()
+	// Closing alone would leave the lock with a process that is just being
+	// started, which has our descriptors until it runs its program (fork(2)).
+	return errors.Join(err, flock(l.f, unix.LOCK_UN), l.f.Close())
 }
 
 func open(path string) (*Lock, error) {
