@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -12,6 +13,7 @@ import (
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/sys/fsys"
+	"github.com/relkit/relkit/pkg/update"
 )
 
 func auditCommand(e *env) *cli.Command {
@@ -45,12 +47,27 @@ func auditCommand(e *env) *cli.Command {
 				return failure.As(failure.Usage, err)
 			}
 			defer dir.Close()
+			if err := isState(dir, c.String("state")); err != nil {
+				return err
+			}
 			if c.Bool("verify") {
 				return e.verifyAudit(c, state.New(dir))
 			}
 			return e.printAudit(state.New(dir), since)
 		},
 	}
+}
+
+// isState refuses a folder that holds nothing of relkit's: a log that is not
+// there must not be told as whole.
+func isState(dir fsys.FS, name string) error {
+	for _, of := range []string{"audit.jsonl", "version.json", "transactions", "trust", "lock"} {
+		if _, err := dir.Lstat(of); err == nil || !fsys.IsAbsent(err) {
+			return err
+		}
+	}
+	return failure.WithHint(failure.Errorf(failure.Usage, "%q holds no state of relkit", name),
+		"relkit audit --state %s", failure.Word(path.Join(name, update.DefaultState)))
 }
 
 // auditFailure makes of what is wrong with the log that it is not to be trusted.

@@ -10,6 +10,7 @@ import (
 	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/delta"
+	"github.com/relkit/relkit/pkg/format/patch"
 	"github.com/relkit/relkit/pkg/patchmake"
 )
 
@@ -80,6 +81,22 @@ func patchMakeCommand(e *env) *cli.Command {
 	}
 }
 
+// tellSignoffs says which sign-offs are lost with the file that is overwritten.
+func (e *env) tellSignoffs(name string) {
+	f, err := os.Open(name)
+	if err != nil {
+		return // there is none, or writing it says what is wrong
+	}
+	defer f.Close()
+	p, err := patch.Open(f)
+	if p == nil || err != nil {
+		return // no patch
+	}
+	for _, s := range p.Signoffs() {
+		e.Log.Info(fmt.Sprintf("%s was signed: %s is not in what is made anew", name, s.Name))
+	}
+}
+
 // patchMakeOptions reads operands and flags.
 func (e *env) patchMakeOptions(c *cli.Context) (o patchmake.Options, err error) {
 	want := 2
@@ -102,7 +119,10 @@ func (e *env) patchMakeOptions(c *cli.Context) (o patchmake.Options, err error) 
 		o.Scratch = e.Getenv("TMPDIR")
 	}
 	o.Stdin = e.Stdin
-	o.Create = func(name string) (patchmake.Output, error) { return e.create(name, 0o644, true) }
+	o.Create = func(name string) (patchmake.Output, error) {
+		e.tellSignoffs(name)
+		return e.create(name, 0o644, true)
+	}
 	o.Include, o.Role, o.Log, o.Progress = c.StringSlice("insecure-include"), c.String("as"), e.Log, e.progress()
 	if o.Created, err = e.stamp(); err != nil {
 		return o, err
