@@ -85,9 +85,6 @@ func Sign(ctx context.Context, name string, o SignOptions) (*Signed, error) {
 	if len(o.Evidence) > 0 || o.Verdict != "" {
 		return nil, failure.Errorf(failure.Usage, "%q is no patch: only a sign-off on a patch has a verdict and evidence", name)
 	}
-	if (o.Role != "" || o.Detached) && namespaceOf(f) != signature.NamespaceTrust {
-		return nil, failure.Errorf(failure.Usage, "%q is neither a patch nor a trust document: --as and --detached would say nothing", name)
-	}
 	return s, signFile(f, s, o)
 }
 
@@ -164,6 +161,9 @@ func signFile(f *os.File, s *Signed, o SignOptions) (err error) {
 	sig, err := signature.Sign(o.Signer, s.Namespace, io.NewSectionReader(f, 0, 1<<62))
 	if err != nil {
 		return err
+	}
+	if o.Role != "" {
+		s.Note = fmt.Sprintf("%s is signed, and the role %q is not in that: it is no patch", s.File, o.Role)
 	}
 	s.Wrote = []string{s.File + sigSuffix}
 	return writeFile(o.Create, s.Wrote[0], sig)
