@@ -111,7 +111,8 @@ try 'relkit inspect --verify --allowed-signers allowed_signers fw-1-2.rkp'
 step "Publish it in a signed channel, and serve that"
 try 'relkit distribute fw-1-2.rkp --to dir:www --channel stable --rollout 100% --key release.key'
 printf '$ %s\n' 'relkit serve www --listen 127.0.0.1:0 --intake intake >url &'
-"$relkit" serve www --listen 127.0.0.1:0 --intake intake >url 2>serve.log &
+# By env, not by the function of that name: $! is the server then, and no shell.
+env "$relkit" serve www --listen 127.0.0.1:0 --intake intake >url 2>serve.log &
 server=$!
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
 	[ -s url ] && break

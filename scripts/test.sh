@@ -16,7 +16,7 @@ go build -o "$tmp/testlog" ./scripts/testlog
 status=0
 export RELKIT_TEST_DISALLOW_SKIP=1 PATH=$PATH:/usr/sbin:/sbin:${RELKIT_TEST_CACHE:-$HOME/.cache/relkit-test}/bin
 echo "== all tests"
-go test -json "$@" ./... | tee -a "$log" | "$tmp/testlog" || status=$?
+go test -timeout 30m -json "$@" ./... | tee -a "$log" | "$tmp/testlog" || status=$?
 
 echo "== a short one of the tests in virtual machines (make test-vm runs them all)"
 RELKIT_TEST_CUTS=2 go test -json -tags vm -run 'TestVMPowerCutPatch/ext4' ./cmd/relkit | tee -a "$log" | "$tmp/testlog" || status=$?
@@ -30,6 +30,6 @@ concurrent=$(go list -f '{{$p := .}}{{range .GoFiles}}{{$p.Dir}}/{{.}}{{"\n"}}{{
     xargs grep -lE '"sync(/atomic)?"|/errgroup"|^[[:space:]]*go ([a-zA-Z_.]+\(|func)' | xargs -n 1 dirname | sort -u)
 echo "== race detector: packages that use goroutines, sync or errgroup"
 # shellcheck disable=SC2086 # one package a word
-go test -race -short -skip '^Test(Kill|Binary|Java)' -json "$@" $concurrent | tee -a "$log" | "$tmp/testlog" || status=$?
+go test -race -short -timeout 30m -skip '^Test(Kill|Binary|Java)' -json "$@" $concurrent | tee -a "$log" | "$tmp/testlog" || status=$?
 
 exit "$status"
