@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/relkit/relkit/pkg/format/octal"
 )
 
 // mount is one line of /proc/PID/mountinfo, proc_pid_mountinfo(5). Texts are
@@ -92,10 +94,10 @@ func parseMount(line string) (mount, error) {
 	if m.major, m.minor, err = parseDevice(f[2]); err != nil {
 		return m, err
 	}
-	m.root, m.point = unescapeOctal(f[3]), unescapeOctal(f[4])
-	m.options = unescapeOctal(f[5])
+	m.root, m.point = octal.Unescape(f[3]), octal.Unescape(f[4])
+	m.options = octal.Unescape(f[5])
 	m.optional = f[6:sep]
-	m.fstype, m.source, m.super = unescapeOctal(f[sep+1]), unescapeOctal(f[sep+2]), unescapeOctal(f[sep+3])
+	m.fstype, m.source, m.super = octal.Unescape(f[sep+1]), octal.Unescape(f[sep+2]), octal.Unescape(f[sep+3])
 	return m, nil
 }
 
@@ -117,26 +119,6 @@ func parseDevice(s string) (major, minor uint32, err error) {
 	}
 	return uint32(x), uint32(y), nil
 }
-
-// unescapeOctal undoes the \ooo that the kernel and fstab(5) write for spaces,
-// tabs, line feeds, backslashes and number signs. Anything else stays as it is.
-func unescapeOctal(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) && isOctal(s[i+1]) && isOctal(s[i+2]) && isOctal(s[i+3]) && s[i+1] <= '3' {
-			b.WriteByte((s[i+1]-'0')<<6 | (s[i+2]-'0')<<3 | (s[i+3] - '0'))
-			i += 3
-			continue
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
-
-func isOctal(c byte) bool { return c >= '0' && c <= '7' }
 
 // fstabEntry is one line of fstab(5).
 type fstabEntry struct {
@@ -166,7 +148,7 @@ func parseFstab(b []byte) []fstabEntry {
 		if len(f) < 3 || strings.HasPrefix(f[0], "#") {
 			continue
 		}
-		e := fstabEntry{source: unescapeOctal(f[0]), point: unescapeOctal(f[1]), fstype: f[2], options: "defaults"}
+		e := fstabEntry{source: octal.Unescape(f[0]), point: octal.Unescape(f[1]), fstype: f[2], options: "defaults"}
 		if len(f) > 3 {
 			e.options = f[3]
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/relkit/relkit/pkg/format/machine"
 	"github.com/relkit/relkit/pkg/format/manifest"
+	"github.com/relkit/relkit/pkg/format/octal"
 )
 
 // Mounts reads proc/self/mounts below root: the file systems that are mounted
@@ -26,7 +27,7 @@ func Mounts(root fs.FS, space func(path string) (size, free int64, err error)) (
 		if len(f) < 4 {
 			continue
 		}
-		source, point := unoctal(f[0]), unoctal(f[1])
+		source, point := octal.Unescape(f[0]), octal.Unescape(f[1])
 		if i, ok := at[point]; ok {
 			all[i].Source = "" // covered
 			delete(at, point)
@@ -85,20 +86,4 @@ func Fstab(root fs.FS) ([]machine.FstabLine, error) {
 		all = append(all, l)
 	}
 	return all, nil
-}
-
-// unoctal resolves the \NNN escapes of proc(5) and fstab(5).
-func unoctal(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && len(s) >= i+4 {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }

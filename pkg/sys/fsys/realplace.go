@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/relkit/relkit/pkg/format/manifest"
+	"github.com/relkit/relkit/pkg/format/octal"
 )
 
 // minSwap is the least size of a swap file: a header and nine pages (mkswap(8)).
@@ -88,27 +89,11 @@ func isSwap(dev, ino uint64) bool {
 			continue
 		}
 		var st unix.Stat_t
-		if unix.Stat(unoctal(name), &st) == nil && st.Ino == ino && st.Dev == dev {
+		if unix.Stat(octal.Unescape(name), &st) == nil && st.Ino == ino && st.Dev == dev {
 			return true
 		}
 	}
 	return false
-}
-
-// unoctal resolves the \NNN escapes of proc(5).
-func unoctal(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && len(s) >= i+4 {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }
 
 // magics are the types that relkit treats apart, so that they are known also
