@@ -215,6 +215,9 @@ func (a *applier) rollbackAtBoot(ctx context.Context, t *state.Transaction) erro
 	if err == nil || failure.Of(err) == failure.Mixed || t.Status() != journal.Withdrawn {
 		return err
 	}
+	if t.Find(journal.Applied) == nil {
+		return err // nobody has confirmed it, so it must not stand as if; the next boot tries again
+	}
 	// It stands as it is; who asked for it sees the reason.
 	return errors.Join(err, transaction.Note(a.target, t, journal.Record{Event: journal.Reapplied, Reason: err.Error()}))
 }
