@@ -55,11 +55,7 @@ func (m *Mem) SetSwap(name string) {
 
 // keep changes an inode as if it had long been so.
 func (m *Mem) keep(name string, change func(*node)) {
-	f := &memFS{m: m, vol: m.volumes[0], root: m.volumes[0].now.root}
-	p, err := f.get(name)
-	if err != nil {
-		panic("fsys: " + name + ": " + err.Error())
-	}
+	p := m.mustGet(name)
 	p.vol.do(&op{time: p.node.ctime, inode: p.node.birth, attr: change}).keep()
 	p.vol.fold()
 }
@@ -69,11 +65,7 @@ func (m *Mem) keep(name string, change func(*node)) {
 func (m *Mem) SetBootReadOnly(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	f := &memFS{m: m, vol: m.volumes[0], root: m.volumes[0].now.root}
-	p, err := f.get(name)
-	if err != nil {
-		panic("fsys: " + name + ": " + err.Error())
-	}
+	p := m.mustGet(name)
 	p.vol.bootRO, p.vol.ro = true, true
 }
 
@@ -83,11 +75,7 @@ func (m *Mem) SetBootReadOnly(name string) {
 func (m *Mem) SetFAT(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	f := &memFS{m: m, vol: m.volumes[0], root: m.volumes[0].now.root}
-	p, err := f.get(name)
-	if err != nil {
-		panic("fsys: " + name + ": " + err.Error())
-	}
+	p := m.mustGet(name)
 	p.vol.fat = true
 	for _, im := range []*image{p.vol.now, p.vol.disk} {
 		for _, n := range im.nodes {
@@ -103,11 +91,7 @@ func (m *Mem) SetFAT(name string) {
 func (m *Mem) SetOverlay(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	f := &memFS{m: m, vol: m.volumes[0], root: m.volumes[0].now.root}
-	p, err := f.get(name)
-	if err != nil {
-		panic("fsys: " + name + ": " + err.Error())
-	}
+	p := m.mustGet(name)
 	p.vol.overlay = true
 	for _, im := range []*image{p.vol.now, p.vol.disk} {
 		for _, n := range im.nodes {
@@ -244,4 +228,15 @@ func (v *volume) renumber() {
 		v.now.nodes[id].ino, v.disk.nodes[id].ino = n, n
 	}
 	v.free = nil
+}
+
+// mustGet is what stands at name; there has to be something, or the test that
+// sets the machine up is wrong.
+func (m *Mem) mustGet(name string) found {
+	f := &memFS{m: m, vol: m.volumes[0], root: m.volumes[0].now.root}
+	p, err := f.get(name)
+	if err != nil {
+		panic("fsys: " + name + ": " + err.Error())
+	}
+	return p
 }
