@@ -6,6 +6,7 @@ import (
 	"context"
 	"os"
 
+	"github.com/relkit/relkit/pkg/build/worker"
 	"github.com/relkit/relkit/pkg/sys/boot"
 	"github.com/relkit/relkit/pkg/sys/process"
 )
@@ -14,6 +15,6 @@ func main() {
 	if boot.IsInit() {
 		boot.Init() // returns only where there is no init to go on with
 	}
-	process.Main() // the supervisor of programs is relkit again
+	process.Main(worker.Handlers()) // the supervisor of programs is relkit again
 	os.Exit(run(context.Background(), newEnv(), os.Args))
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/relkit/relkit/pkg/build/worker"
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/record"
@@ -22,82 +23,117 @@ import (
 // collectArtifacts copies what the builder's paths match into the build's
 // folder. A path that matches nothing is the build's failure; it answers why.
 func (j *job) collectArtifacts(ctx context.Context) (failed string, err error) {
-	var files, folders []string
+	var files, folders []worker.Info
 	for _, pattern := range j.cell.builder.Artifacts.Paths {
 		pattern, err := substitute(pattern, j.vars)
 		if err != nil {
 			return "", err
 		}
-		found, dirs, err := findGlob(j.cwd, pattern)
+		found, err := j.on.Find(ctx, j.cwd, pattern)
 		if err != nil {
 			return "", fmt.Errorf("looking for artifacts: %w", err)
 		}
-		if len(found) == 0 {
+		if len(found.Files) == 0 {
 			return fmt.Sprintf("artifacts: %q matches no file", pattern), nil
 		}
-		files, folders = append(files, found...), append(folders, dirs...)
+		files, folders = append(files, found.Files...), append(folders, found.Folders...)
 	}
 	if len(files) == 0 {
 		return "", nil
 	}
-	slices.SortFunc(files, manifest.Compare)
-	files = slices.Compact(files)
+	files = uniqueByPath(files)
 	root := filepath.Join(j.dir, artifactsDir)
-	for _, dir := range folders { // those that are empty would not be there otherwise
-		if err := os.MkdirAll(filepath.Join(root, filepath.FromSlash(dir)), 0o755); err != nil {
-			return "", fmt.Errorf("artifacts: %w", err)
+	if err := makeFolders(root, files, folders); err != nil {
+		return "", fmt.Errorf("artifacts: %w", err)
+	}
+	var regular []string
+	for _, f := range files {
+		if problem := unfit(f); problem != "" {
+			return fmt.Sprintf("artifact %q: %s", f.Path, problem), nil
+		}
+		if f.Mode.IsRegular() {
+			regular = append(regular, f.Path)
 		}
 	}
-	for _, file := range files {
-		if err := ctx.Err(); err != nil {
-			return "", context.Cause(ctx)
-		}
-		a, problem, err := j.collect(root, file)
+	byPath := map[string]record.BuildArtifact{}
+	err = j.on.Get(ctx, j.cwd, regular, func(info worker.Info, r io.Reader) error {
+		a, err := j.receive(root, info, r)
+		byPath[info.Path] = a
 		if err != nil {
-			return "", fmt.Errorf("artifact %q: %w", file, err)
+			return fmt.Errorf("artifact %q: %w", info.Path, err)
 		}
-		if problem != "" {
-			return fmt.Sprintf("artifact %q: %s", file, problem), nil
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	for _, f := range files {
+		a, ok := byPath[f.Path]
+		if !ok {
+			a = record.BuildArtifact{Path: artifactPath(f), Mode: artifactMode(f), Target: manifest.Escape(f.Target)}
+			if err := os.Symlink(f.Target, filepath.Join(root, filepath.FromSlash(f.Path))); err != nil {
+				return "", fmt.Errorf("artifact %q: %w", f.Path, err)
+			}
 		}
 		j.build.Artifacts = append(j.build.Artifacts, a)
 	}
-	if err := j.finishFolders(root); err != nil {
+	if err := j.finishFolders(ctx, root); err != nil {
 		return "", fmt.Errorf("artifacts: %w", err)
 	}
 	return "", j.writeSums()
 }
 
-// collect copies one artifact.
-func (j *job) collect(root, file string) (a record.BuildArtifact, problem string, err error) {
-	from, to := filepath.Join(j.cwd, filepath.FromSlash(file)), filepath.Join(root, filepath.FromSlash(file))
-	a.Path = manifest.Escape(path.Join(artifactsDir, file))
-	info, err := os.Lstat(from)
-	if err != nil {
-		return a, "", err
-	}
-	a.Mode = fmt.Sprintf("%04o", octalMode(info.Mode()))
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
-		return a, "", err
-	}
-	switch mode := info.Mode(); {
-	case mode&fs.ModeSymlink != 0:
-		target, err := os.Readlink(from)
-		if err != nil {
-			return a, "", err
+func uniqueByPath(list []worker.Info) []worker.Info {
+	slices.SortFunc(list, func(a, b worker.Info) int { return manifest.Compare(a.Path, b.Path) })
+	return slices.CompactFunc(list, func(a, b worker.Info) bool { return a.Path == b.Path })
+}
+
+// makeFolders makes the folders of the artifacts; those that are empty would not
+// be there otherwise.
+func makeFolders(root string, files, folders []worker.Info) error {
+	for _, f := range folders {
+		if err := os.MkdirAll(filepath.Join(root, filepath.FromSlash(f.Path)), 0o755); err != nil {
+			return err
 		}
-		if leadsOut(file, target) {
-			return a, fmt.Sprintf("the symlink leads out of the artifacts: %q", target), nil
+	}
+	for _, f := range files {
+		if err := os.MkdirAll(filepath.Join(root, filepath.FromSlash(path.Dir(f.Path))), 0o755); err != nil {
+			return err
 		}
-		a.Target = manifest.Escape(target)
-		return a, "", os.Symlink(target, to)
-	case !mode.IsRegular():
-		return a, "neither a file nor a symlink", nil
 	}
-	a.Digest, a.SizeBytes, err = copyFile(from, to, info.Mode()&modeBits)
+	return nil
+}
+
+// unfit says why something cannot be an artifact.
+func unfit(f worker.Info) string {
+	switch {
+	case f.Mode&fs.ModeSymlink != 0 && leadsOut(f.Path, f.Target):
+		return fmt.Sprintf("the symlink leads out of the artifacts: %q", f.Target)
+	case f.Mode&fs.ModeSymlink == 0 && !f.Mode.IsRegular():
+		return "neither a file nor a symlink"
+	}
+	return ""
+}
+
+func artifactPath(f worker.Info) string { return manifest.Escape(path.Join(artifactsDir, f.Path)) }
+
+func artifactMode(f worker.Info) string { return fmt.Sprintf("%04o", octalMode(f.Mode)) }
+
+// receive writes one artifact from what the worker sends.
+func (j *job) receive(root string, f worker.Info, r io.Reader) (record.BuildArtifact, error) {
+	a := record.BuildArtifact{Path: artifactPath(f), Mode: artifactMode(f)}
+	to := filepath.Join(root, filepath.FromSlash(f.Path))
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return a, "", err
+		return a, err
 	}
-	return a, "", j.clamp(to, info.ModTime())
+	h := digest.New()
+	a.SizeBytes, err = io.Copy(io.MultiWriter(out, h), r)
+	if err = errors.Join(err, out.Chmod(f.Mode&modeBits), out.Close()); err != nil {
+		return a, err
+	}
+	a.Digest = h.Digest()
+	return a, j.clamp(to, f.ModTime)
 }
 
 // leadsOut tells whether the text of a symlink leads out of the tree it is in.
@@ -121,23 +157,6 @@ func leadsOut(file, target string) bool {
 	return false
 }
 
-// copyFile copies a file's content and tells its digest and size.
-func copyFile(from, to string, mode fs.FileMode) (digest.Digest, int64, error) {
-	in, err := os.Open(from)
-	if err != nil {
-		return digest.Digest{}, 0, err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return digest.Digest{}, 0, err
-	}
-	h := digest.New()
-	n, err := io.Copy(io.MultiWriter(out, h), in)
-	err = errors.Join(err, out.Chmod(mode), out.Close())
-	return h.Digest(), n, err
-}
-
 // clamp gives a file its time, but none later than the source's: two builds of
 // one source leave trees that are equal, times included.
 func (j *job) clamp(file string, mtime time.Time) error {
@@ -149,31 +168,30 @@ func (j *job) clamp(file string, mtime time.Time) error {
 
 // finishFolders gives the folders of the artifacts their modes and times, the
 // innermost first: one that must not be written to could take no file.
-func (j *job) finishFolders(root string) error {
+func (j *job) finishFolders(ctx context.Context, root string) error {
 	var dirs []string
 	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
-		if err == nil && d.IsDir() {
-			dirs = append(dirs, p)
+		if err != nil || !d.IsDir() {
+			return err
 		}
+		rel, err := filepath.Rel(root, p)
+		dirs = append(dirs, filepath.ToSlash(rel))
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	slices.Reverse(dirs)
-	for _, dir := range dirs {
-		rel, err := filepath.Rel(root, dir)
-		if err != nil {
-			return err
+	infos, err := j.on.Stat(ctx, j.cwd, dirs...)
+	if err != nil {
+		return err
+	}
+	for _, info := range infos {
+		dir := filepath.Join(root, filepath.FromSlash(info.Path))
+		if info.Path != "." {
+			err = os.Chmod(dir, info.Mode&modeBits)
 		}
-		info, err := os.Lstat(filepath.Join(j.cwd, rel))
-		if err != nil {
-			return err
-		}
-		if rel != "." {
-			err = os.Chmod(dir, info.Mode()&modeBits)
-		}
-		if err = errors.Join(err, j.clamp(dir, info.ModTime())); err != nil {
+		if err = errors.Join(err, j.clamp(dir, info.ModTime)); err != nil {
 			return err
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/relkit/relkit/pkg/build/worker"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/record"
 	"github.com/relkit/relkit/pkg/relkittest"
@@ -17,7 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	process.Main()
+	process.Main(worker.Handlers())
 	os.Exit(m.Run())
 }
 

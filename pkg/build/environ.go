@@ -2,8 +2,6 @@ package build
 
 import (
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 
@@ -58,9 +56,9 @@ func (r *runner) stepEnv(c *Cell, b *record.Build, trees []*tree, tmp string) ma
 	}
 	for i, t := range trees {
 		if i == 0 {
-			env["RELKIT_REVISION"], env["RELKIT_BRANCH"] = t.source.Revision, t.source.Branch
+			env["RELKIT_REVISION"], env["RELKIT_BRANCH"] = t.record.Revision, t.record.Branch
 		}
-		env["RELKIT_SOURCE_"+envWord(t.source.Name)] = t.dir
+		env["RELKIT_SOURCE_"+envWord(t.record.Name)] = t.dir
 	}
 	for axis, v := range c.Axes {
 		env["RELKIT_AXIS_"+envWord(axis)] = v
@@ -78,13 +76,4 @@ func environ(env map[string]string) []string {
 		list = append(list, k+"="+env[k])
 	}
 	return list
-}
-
-// freshTemp empties and makes a builder's TMPDIR.
-func freshTemp(work string) (string, error) {
-	tmp := filepath.Join(work, ".tmp")
-	if err := removeAll(tmp); err != nil {
-		return "", err
-	}
-	return tmp, os.MkdirAll(tmp, 0o700)
 }

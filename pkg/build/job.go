@@ -5,13 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/relkit/relkit/pkg/build/worker"
+	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/format/record"
 	"github.com/relkit/relkit/pkg/sys/lock"
 	"github.com/relkit/relkit/pkg/sys/process"
@@ -21,11 +23,12 @@ import (
 type job struct {
 	r    *runner
 	cell *Cell
-	sup  *process.Supervisor
+	on   *worker.Session
 
 	build *record.Build
 	dir   string // of the build
-	cwd   string // where the steps run
+	work  string // the builder's folder on the worker
+	cwd   string // where the steps run, there
 	trees []*tree
 	vars  map[string]string
 	env   map[string]string
@@ -71,12 +74,15 @@ func (r *runner) locked(ctx context.Context, c *Cell) (b *record.Build, err erro
 	}
 	defer release()
 	cookie := process.NewCookie()
-	sup, err := process.Start(&process.Options{Cookie: cookie})
+	on, err := worker.Open(ctx, c.Worker, worker.Options{Cookie: cookie, Dir: r.p.state.dir})
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("builder %s: worker %q: %w", c.Name, c.Worker.Name, err)
 	}
-	defer func() { err = errors.Join(err, sup.Close()) }()
-	j := &job{r: r, cell: c, sup: sup}
+	defer func() { err = errors.Join(err, on.Close()) }()
+	j := &job{r: r, cell: c, on: on, work: workFolder(on.Dir, c.Name)}
+	if err := on.Mkdir(ctx, j.work); err != nil {
+		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
+	}
 	if err := j.fetch(ctx); err != nil {
 		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
 	}
@@ -91,14 +97,12 @@ func (r *runner) locked(ctx context.Context, c *Cell) (b *record.Build, err erro
 	if err := j.begin(ctx, was, reason, cookie); err != nil {
 		return nil, err
 	}
-	failed, err := j.work(ctx)
+	failed, err := j.execute(ctx)
 	return j.build, j.end(failed, err)
 }
 
 // fetch brings the revisions to build into the builder's repositories.
 func (j *job) fetch(ctx context.Context) error {
-	t := &tool{sup: j.sup, env: j.r.toolEnv()}
-	work := j.r.p.state.work(j.cell.Name)
 	checkout := j.cell.builder.Checkout
 	if checkout == "" {
 		checkout = "incremental"
@@ -108,25 +112,27 @@ func (j *job) fetch(ctx context.Context) error {
 	}
 	for i, name := range j.cell.builder.Sources {
 		src := j.r.p.source(name)
-		tr := &tree{git: &git{t, j.r.p.sourceURL(src.URL)}}
-		tr.dir, tr.repo = treeDirs(work, name, checkout)
-		tr.source = record.BuildSource{Name: name, VCS: src.VCS, URL: redact(tr.git.url), Checkout: checkout}
+		d, err := j.r.driver(src, j.on)
+		if err != nil {
+			return err
+		}
+		tr := &tree{Driver: d, record: record.BuildSource{Name: name, VCS: src.VCS, URL: redact(j.r.p.sourceURL(src.URL)), Checkout: checkout}}
+		tr.dir, tr.repo = treeDirs(j.work, name, checkout)
 		if j.r.opt.Clean {
-			if err := removeAll(tr.dir); err != nil {
+			if err := j.on.Remove(ctx, tr.dir); err != nil {
 				return err
 			}
 		}
-		var err error
 		if j.r.opt.Rev != "" && i == 0 {
-			tr.source.Revision, err = tr.git.resolve(ctx, tr.repo, j.r.opt.Rev)
+			tr.record.Revision, err = tr.Resolve(ctx, tr.repo, j.r.opt.Rev)
 		} else {
-			err = j.fetchHead(ctx, tr, src.Branch, i)
+			err = j.fetchHead(ctx, tr, src, i)
 		}
 		if err == nil {
-			tr.source.Time, err = tr.git.time(ctx, tr.repo, tr.source.Revision)
+			tr.record.Time, err = tr.Time(ctx, tr.repo, tr.record.Revision)
 		}
 		if err == nil && strings.Contains(j.r.p.cfg.Project.Version, "{count}") {
-			tr.source.Count, err = tr.git.count(ctx, tr.repo, tr.source.Revision)
+			tr.record.Count, err = tr.Count(ctx, tr.repo, tr.record.Revision)
 		}
 		if err != nil {
 			return fmt.Errorf("source %q: %w", name, err)
@@ -136,16 +142,16 @@ func (j *job) fetch(ctx context.Context) error {
 	return nil
 }
 
-func (j *job) fetchHead(ctx context.Context, tr *tree, branch string, index int) error {
+func (j *job) fetchHead(ctx context.Context, tr *tree, src config.Source, index int) error {
 	if index == 0 && j.r.opt.Branch != "" {
-		branch = j.r.opt.Branch
+		src.Branch = j.r.opt.Branch
 	}
-	h, err := j.r.head(ctx, tr.git, branch)
+	head, err := j.r.head(ctx, src)
 	if err != nil {
 		return err
 	}
-	tr.source.Revision, tr.source.Branch = h.revision, h.branch
-	return tr.git.fetch(ctx, tr.repo, h.branch, h.revision)
+	tr.record.Revision, tr.record.Branch = head.ID, head.Branch
+	return tr.Fetch(ctx, tr.repo, head)
 }
 
 // reason is why the cell is built now, "" where it is not to be: nothing that
@@ -160,8 +166,8 @@ func (j *job) reason(ctx context.Context, was *record.Build) (string, error) {
 		return "change", nil
 	}
 	for _, t := range j.trees {
-		old := revisionOf(was, t.source.Name)
-		if old == t.source.Revision {
+		old := revisionOf(was, t.record.Name)
+		if old == t.record.Revision {
 			continue
 		}
 		matters, err := j.matters(ctx, t, old)
@@ -187,29 +193,38 @@ func revisionOf(b *record.Build, source string) string {
 
 // matters tells whether what changed since old is important to the source.
 func (j *job) matters(ctx context.Context, t *tree, old string) (bool, error) {
-	src := j.r.p.source(t.source.Name)
+	src := j.r.p.source(t.record.Name)
 	if old == "" || len(src.Important) == 0 && len(src.Ignore) == 0 {
 		return true, nil
 	}
-	paths, known, err := t.git.touched(ctx, t.repo, old, t.source.Revision)
+	paths, known, err := t.Touched(ctx, t.repo, old, t.record.Revision)
 	if err != nil || !known {
 		return !known, err
 	}
 	return slices.ContainsFunc(paths, func(p string) bool {
-		return (len(src.Important) == 0 || matchAny(src.Important, p)) && !matchAny(src.Ignore, p)
+		return (len(src.Important) == 0 || worker.MatchAny(src.Important, p)) && !worker.MatchAny(src.Ignore, p)
 	}), nil
 }
+
+// maxChanges bounds the changes in a build's record.
+const maxChanges = 100
+
+// short is a revision as people see it.
+func short(revision string) string { return revision[:min(12, len(revision))] }
 
 // begin takes a number and writes down that the build runs.
 func (j *job) begin(ctx context.Context, was *record.Build, reason, cookie string) error {
 	s := j.r.p.state
 	for _, t := range j.trees {
-		var err error
-		if was == nil || revisionOf(was, t.source.Name) == "" {
+		if was == nil || revisionOf(was, t.record.Name) == "" {
 			continue
 		}
-		if t.changes, err = t.git.changes(ctx, t.repo, t.source.Name, revisionOf(was, t.source.Name), t.source.Revision); err != nil {
+		list, err := t.Changes(ctx, t.repo, revisionOf(was, t.record.Name), t.record.Revision, maxChanges)
+		if err != nil {
 			return err
+		}
+		for _, c := range list {
+			t.changes = append(t.changes, record.BuildChange{Source: t.record.Name, Revision: c.ID, Author: c.Author, Email: c.Email, Time: c.Time, Subject: c.Subject})
 		}
 	}
 	n, err := s.reserve(j.cell.Name)
@@ -217,12 +232,11 @@ func (j *job) begin(ctx context.Context, was *record.Build, reason, cookie strin
 		return err
 	}
 	j.dir = s.build(j.cell.Name, n)
-	host, _ := os.Hostname() // "" says as much
 	j.build = &record.Build{Schema: record.BuildSchema, Project: j.r.p.cfg.Project.Name, Builder: j.cell.Name, Number: n,
 		Status: record.BuildInterrupted, Reason: reason, Started: time.Now().UTC().Truncate(time.Millisecond),
 		Relkit: record.BuildRelkit{Version: j.r.opt.Version}, Matrix: j.cell.Axes, Set: j.r.opt.Set,
 		Sources: []record.BuildSource{}, Changes: []record.BuildChange{}, Steps: []record.BuildStep{}, Artifacts: []record.BuildArtifact{},
-		Worker: record.BuildWorker{Name: j.cell.Worker.Name, Kind: "local", Host: host, OS: runtime.GOOS, Arch: runtime.GOARCH, Slots: j.cell.Slots}}
+		Worker: record.BuildWorker{Name: j.cell.Worker.Name, Kind: j.on.Kind, Host: j.on.Host, OS: j.on.OS, Arch: j.on.Arch, Slots: j.cell.Slots}}
 	if err := j.describe(); err != nil {
 		return err
 	}
@@ -238,11 +252,11 @@ func (j *job) describe() error {
 	b := j.build
 	vars := buildVars{number: b.Number, set: b.Set}
 	for i, t := range j.trees {
-		b.Sources = append(b.Sources, t.source)
+		b.Sources = append(b.Sources, t.record)
 		b.Changes = append(b.Changes, t.changes...)
-		b.SourceDateEpoch = max(b.SourceDateEpoch, t.source.Time.Unix())
+		b.SourceDateEpoch = max(b.SourceDateEpoch, t.record.Time.Unix())
 		if i == 0 {
-			vars.count, vars.revision, vars.branch = t.source.Count, t.source.Revision, t.source.Branch
+			vars.count, vars.revision, vars.branch = t.record.Count, t.record.Revision, t.record.Branch
 		}
 	}
 	if len(j.trees) == 0 {
@@ -260,22 +274,21 @@ func (j *job) describe() error {
 	return nil
 }
 
-// work checks out, runs the steps and collects what they made.
-func (j *job) work(ctx context.Context) (failed string, err error) {
-	work := j.r.p.state.work(j.cell.Name)
-	tmp, err := freshTemp(work)
+// execute checks out, runs the steps and collects what they made.
+func (j *job) execute(ctx context.Context) (failed string, err error) {
+	tmp, err := freshTemp(ctx, j.on, j.work)
 	if err != nil {
 		return "", err
 	}
-	j.cwd = filepath.Join(work, ".empty")
+	j.cwd = path.Join(j.work, ".empty")
 	if len(j.trees) > 0 {
 		j.cwd = j.trees[0].dir
-	} else if err := os.MkdirAll(j.cwd, 0o755); err != nil {
+	} else if err := j.on.Mkdir(ctx, j.cwd); err != nil {
 		return "", err
 	}
 	for _, t := range j.trees {
-		j.r.opt.Log.Info(fmt.Sprintf("%s checking out %s %s", j.label(), t.source.Name, t.source.Revision[:12]))
-		if err := t.checkOut(ctx); err != nil {
+		j.r.opt.Log.Info(fmt.Sprintf("%s checking out %s %s", j.label(), t.record.Name, short(t.record.Revision)))
+		if err := j.checkOut(ctx, t); err != nil {
 			return "", err
 		}
 	}

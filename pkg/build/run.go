@@ -15,11 +15,12 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/relkit/relkit/pkg/build/source"
+	"github.com/relkit/relkit/pkg/build/worker"
 	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/record"
-	"github.com/relkit/relkit/pkg/sys/process"
 )
 
 // Options of a run; the zero value builds once what is asked for.
@@ -74,15 +75,16 @@ type runner struct {
 
 	mu    sync.Mutex // guards what follows, and the calls of Show and Done
 	heads map[string]*headOf
-	err   error // of Done
+	here  *worker.Session // this machine, from which sources are asked
+	err   error           // of Done
 }
 
 // headOf is the head of a branch, asked for once a run so that all builders
 // build the same.
 type headOf struct {
-	once             sync.Once
-	revision, branch string
-	err              error
+	once     sync.Once
+	revision source.Revision
+	err      error
 }
 
 var setName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
@@ -133,11 +135,16 @@ func (p *Project) source(name string) config.Source { return p.cfg.Sources[p.sou
 // Run builds cells, several at a time. It answers an error of kind failure.No
 // where a build failed, failure.Busy where another relkit builds one of the
 // cells, and failure.Failed where the infrastructure did; that one first.
-func (p *Project) Run(ctx context.Context, cells []Cell, opt Options) error {
+func (p *Project) Run(ctx context.Context, cells []Cell, opt Options) (err error) {
 	r, err := p.newRunner(cells, opt)
 	if err != nil {
 		return err
 	}
+	defer func() {
+		if cerr := r.close(); cerr != nil {
+			err = errors.Join(err, cerr)
+		}
+	}()
 	together := share(cells, opt.Jobs)
 	var steps int64
 	for _, c := range cells {
@@ -242,18 +249,50 @@ func (p *Project) verdict(ctx context.Context, outcomes []outcome) error {
 	return err
 }
 
-// head asks for the head of a branch, once a run.
-func (r *runner) head(ctx context.Context, g *git, branch string) (*headOf, error) {
+// driver answers a source's driver on a host.
+func (r *runner) driver(src config.Source, host source.Host) (source.Driver, error) {
+	return source.Open(src.VCS, r.p.sourceURL(src.URL), host, r.toolEnv())
+}
+
+// head asks a source for its head, once a run, from this machine.
+func (r *runner) head(ctx context.Context, src config.Source) (source.Revision, error) {
 	r.mu.Lock()
-	key := g.url + "\x00" + branch
+	key := src.Name + "\x00" + src.Branch
 	h := r.heads[key]
 	if h == nil {
 		h = &headOf{}
 		r.heads[key] = h
 	}
 	r.mu.Unlock()
-	h.once.Do(func() { h.revision, h.branch, h.err = g.head(ctx, branch) })
-	return h, h.err
+	h.once.Do(func() {
+		var here *worker.Session
+		if here, h.err = r.local(ctx); h.err != nil {
+			return
+		}
+		var d source.Driver
+		if d, h.err = r.driver(src, here); h.err == nil {
+			h.revision, h.err = d.Head(ctx, src.Branch)
+		}
+	})
+	return h.revision, h.err
+}
+
+// local is a session on this machine, started when it is first asked for.
+func (r *runner) local(ctx context.Context) (*worker.Session, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var err error
+	if r.here == nil {
+		r.here, err = worker.Open(ctx, config.Worker{}, worker.Options{Dir: r.p.state.dir})
+	}
+	return r.here, err
+}
+
+func (r *runner) close() error {
+	if r.here == nil {
+		return nil
+	}
+	return r.here.Close()
 }
 
 // Poll asks for the revisions that would be built and notes them in the cells;
@@ -263,11 +302,11 @@ func (p *Project) Poll(ctx context.Context, cells []Cell, opt Options) (_ []Cell
 	if err != nil {
 		return nil, err
 	}
-	sup, err := process.Start(nil)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, sup.Close()) }()
+	defer func() {
+		if cerr := r.close(); cerr != nil {
+			err = errors.Join(err, cerr)
+		}
+	}()
 	var out []Cell
 	for _, c := range cells {
 		was, err := p.state.previous(c.Name, 0)
@@ -278,15 +317,14 @@ func (p *Project) Poll(ctx context.Context, cells []Cell, opt Options) (_ []Cell
 		c.Revisions = map[string]string{}
 		for i, name := range c.builder.Sources {
 			src := p.source(name)
-			branch := src.Branch
 			if i == 0 && opt.Branch != "" {
-				branch = opt.Branch
+				src.Branch = opt.Branch
 			}
-			h, err := r.head(ctx, &git{&tool{sup, r.toolEnv()}, p.sourceURL(src.URL)}, branch)
+			head, err := r.head(ctx, src)
 			if err != nil {
 				return nil, fmt.Errorf("source %q: %w", name, err)
 			}
-			c.Revisions[name] = h.revision
+			c.Revisions[name] = head.ID
 			if i == 0 && opt.Rev != "" {
 				c.Revisions[name] = opt.Rev
 			}

@@ -13,58 +13,6 @@ import (
 	"github.com/relkit/relkit/pkg/sys/process"
 )
 
-func TestMatchGlob(t *testing.T) {
-	for _, c := range []struct {
-		pattern, name string
-		want          bool
-	}{
-		{"a", "a", true}, {"a", "b", false}, {"*.c", "x.c", true}, {"*.c", "d/x.c", false}, {"**/*.c", "x.c", true},
-		{"**/*.c", "a/b/x.c", true}, {"a/**", "a/b/c", true}, {"a/**", "b/a", false}, {"a/**/z", "a/z", true}, {"a/**/z", "a/b/c/z", true},
-		{"**", "x/y", true}, {"[ab]?", "b1", true}, {"**/**/x", "x", true}, {"out/*", "out/.hidden", true},
-	} {
-		if got := matchGlob(c.pattern, c.name); got != c.want {
-			t.Errorf("%q %q: %v", c.pattern, c.name, got)
-		}
-	}
-}
-
-func TestFindGlob(t *testing.T) {
-	root := t.TempDir()
-	for _, f := range []string{"a/x.img", "a/deep/y.img", "b/z.txt", ".git/x.img", "a/.git/c", "top.img", "outside/secret.img"} {
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, f)), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(root, f), nil, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.Symlink("outside", filepath.Join(root, "link")); err != nil {
-		t.Fatal(err)
-	}
-	for pattern, want := range map[string]string{
-		"*.img": "top.img", "**/*.img": "a/deep/y.img a/x.img outside/secret.img top.img", "a": "a/deep/y.img a/x.img",
-		"a/*": "a/deep/y.img a/x.img", "a/x.img": "a/x.img", "nothing/*": "", "link": "link", "link/*": "", "link/secret.img": "", "b/**": "b/z.txt",
-	} {
-		got, _, err := findGlob(root, pattern)
-		if err != nil || strings.Join(got, " ") != want {
-			t.Errorf("%q: %q, %v", pattern, got, err)
-		}
-	}
-}
-
-func TestFindGlobFolders(t *testing.T) {
-	root := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(root, "out/empty/deep"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	for pattern, want := range map[string]string{"out/**": "out out/empty out/empty/deep", "out/*": "out/empty out/empty/deep", "*": "out out/empty out/empty/deep", "out/*/x": ""} {
-		files, got, err := findGlob(root, pattern)
-		if err != nil || len(files) > 0 || strings.Join(got, " ") != want {
-			t.Errorf("%q: %q, %q, %v", pattern, files, got, err)
-		}
-	}
-}
-
 func TestSubstitute(t *testing.T) {
 	vars := map[string]string{"slots": "2", "cc": "gcc", "evil": "a b;c"}
 	for in, want := range map[string]string{
@@ -104,8 +52,7 @@ func TestLeadsOut(t *testing.T) {
 }
 
 func TestWorkFoldersOfCells(t *testing.T) {
-	s := state{"/s"}
-	if got := s.work("fw[cc=gcc,os=el9]"); got != "/s/work/fw+cc-gcc+os-el9" {
+	if got := workFolder("/s", "fw[cc=gcc,os=el9]"); got != "/s/work/fw+cc-gcc+os-el9" {
 		t.Error(got)
 	}
 }

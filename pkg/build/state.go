@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -58,17 +59,17 @@ func (s state) build(name string, n int) string {
 
 func numberName(n int) string { return fmt.Sprintf("%06d", n) }
 
-// work is a builder's folder for its work trees. A cell's name holds what makes
-// and shells take for their own; "+" and "-" are harmless, and as no name of a
-// builder holds a "+", no two cells share a folder.
-func (s state) work(name string) string {
+// workFolder is a builder's folder for its work trees, in the project's folder on
+// a worker. A cell's name holds what makes and shells take for their own; "+" and
+// "-" are harmless, and as no name of a builder holds a "+", no two cells share a folder.
+func workFolder(dir, name string) string {
 	name = strings.NewReplacer("[", "+", ",", "+", "=", "-", "]", "").Replace(name)
-	return filepath.Join(s.dir, workDir, name)
+	return path.Join(dir, workDir, name)
 }
 
 // prepare makes the folders that a builder needs.
 func (s state) prepare(name string) error {
-	for _, dir := range []string{s.builder(name), s.work(name), filepath.Join(s.dir, locksDir)} {
+	for _, dir := range []string{s.builder(name), filepath.Join(s.dir, locksDir)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return fmt.Errorf("preparing the state: %w", err)
 		}

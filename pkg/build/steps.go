@@ -86,14 +86,14 @@ func (j *job) step(ctx context.Context, step *config.Step, r *record.BuildStep, 
 	if err != nil {
 		return fmt.Errorf("step %q: %w", r.Name, err)
 	}
-	before, err := j.stamps(step)
+	before, err := j.stamps(ctx, step)
 	if err == nil {
 		log.Note(0, "$ %s", commandLine(r.Argv))
 		j.r.opt.Log.Info(j.label() + " " + r.Name)
 		err = j.attempts(ctx, step, r, log, env, deadline)
 	}
 	if err == nil {
-		err = j.collectTests(step, r, log, before)
+		err = j.collectTests(ctx, step, r, log, before)
 	}
 	if r.Status == "" {
 		r.Status = record.BuildInterrupted
@@ -143,7 +143,7 @@ func (j *job) runStep(ctx context.Context, r *record.BuildStep, log *stepLog, en
 		// step, which then times out and says so.
 		job.Timeout = max(time.Until(deadline), time.Millisecond)
 	}
-	res, err := j.sup.Run(ctx, job)
+	res, err := j.on.Run(ctx, job)
 	r.Reason, r.Swept = string(res.Reason), res.Swept
 	r.DurationSeconds = seconds(res.Duration)
 	r.UserSeconds, r.SystemSeconds, r.MaxRSSBytes = seconds(res.UserTime), seconds(res.SystemTime), res.MaxRSSBytes

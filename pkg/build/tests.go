@@ -1,8 +1,10 @@
 package build
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -10,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/relkit/relkit/pkg/build/worker"
 	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/record"
@@ -23,49 +26,41 @@ type stamp struct {
 }
 
 // stamps notes the result files that are there before a step, by path.
-func (j *job) stamps(step *config.Step) (map[string]stamp, error) {
-	files, err := j.resultFiles(step)
-	if err != nil {
-		return nil, err
-	}
+func (j *job) stamps(ctx context.Context, step *config.Step) (map[string]stamp, error) {
+	files, err := j.resultFiles(ctx, step)
 	before := map[string]stamp{}
 	for _, f := range files {
-		info, err := os.Lstat(filepath.Join(j.cwd, f))
-		if err != nil {
-			return nil, err
-		}
-		before[f] = stamp{info.Size(), info.ModTime()}
+		before[f.Path] = stamp{f.Size, f.ModTime}
 	}
-	return before, nil
+	return before, err
 }
 
 // resultFiles lists the files that a step's tests name.
-func (j *job) resultFiles(step *config.Step) ([]string, error) {
-	var files []string
+func (j *job) resultFiles(ctx context.Context, step *config.Step) ([]worker.Info, error) {
+	var files []worker.Info
 	for _, t := range step.Tests {
 		_, glob, _ := strings.Cut(t, ":")
 		glob, err := substitute(glob, j.vars)
 		if err != nil {
 			return nil, err
 		}
-		found, _, err := findGlob(j.cwd, glob)
+		found, err := j.on.Find(ctx, j.cwd, glob)
 		if err != nil {
 			return nil, fmt.Errorf("looking for test results: %w", err)
 		}
-		files = append(files, found...)
+		files = append(files, found.Files...)
 	}
-	slices.Sort(files)
-	return slices.Compact(files), nil
+	return uniqueByPath(files), nil
 }
 
 // collectTests reads what a step's tests have written. A step that says it has
 // tests and shows none has failed, and so has one whose results cannot be read.
-func (j *job) collectTests(step *config.Step, r *record.BuildStep, log *stepLog, before map[string]stamp) error {
+func (j *job) collectTests(ctx context.Context, step *config.Step, r *record.BuildStep, log *stepLog, before map[string]stamp) error {
 	if len(step.Tests) == 0 {
 		return nil
 	}
 	at := time.Duration(r.DurationSeconds * float64(time.Second))
-	files, err := j.resultFiles(step)
+	files, err := j.resultFiles(ctx, step)
 	if err != nil {
 		return err
 	}
@@ -73,18 +68,21 @@ func (j *job) collectTests(step *config.Step, r *record.BuildStep, log *stepLog,
 	var problem string
 	old := 0
 	for _, file := range files {
-		if j.unchanged(file, before) {
+		if was, there := before[file.Path]; there && was.size == file.Size && was.mtime.Equal(file.ModTime) {
 			old++
 		}
-		cases, err := j.readResults(file)
+		cases, err := j.readResults(ctx, file)
 		if err != nil {
-			problem = fmt.Sprintf("test results %q: %v", file, err)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			problem = fmt.Sprintf("test results %q: %v", file.Path, err)
 			log.Note(at, "%s", problem)
 			continue
 		}
 		for i := range cases {
 			n.Add(&cases[i])
-			j.addTest(step.Name, file, &cases[i])
+			j.addTest(step.Name, file.Path, &cases[i])
 		}
 	}
 	if len(files) == 0 {
@@ -140,27 +138,15 @@ func (j *job) nameFailing(step string, log *stepLog, at time.Duration) {
 	log.named = lines
 }
 
-func (j *job) unchanged(file string, before map[string]stamp) bool {
-	info, err := os.Lstat(filepath.Join(j.cwd, file))
-	was, there := before[file]
-	return err == nil && there && was.size == info.Size() && was.mtime.Equal(info.ModTime())
-}
-
-func (j *job) readResults(file string) ([]testresult.Case, error) {
-	path := filepath.Join(j.cwd, file)
-	info, err := os.Lstat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
+func (j *job) readResults(ctx context.Context, file worker.Info) (cases []testresult.Case, err error) {
+	if !file.Mode.IsRegular() {
 		return nil, errors.New("not a regular file")
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return testresult.ReadJUnit(f)
+	err = j.on.Get(ctx, j.cwd, []string{file.Path}, func(_ worker.Info, r io.Reader) (err error) {
+		cases, err = testresult.ReadJUnit(r)
+		return err
+	})
+	return cases, err
 }
 
 func (j *job) addTest(step, file string, c *testresult.Case) {

@@ -16,7 +16,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	process.Main() // services and hooks run under a supervisor, which is this program
+	process.Main(nil) // services and hooks run under a supervisor, which is this program
 	os.Exit(m.Run())
 }
 

@@ -13,7 +13,7 @@ import (
 //	kind      1 byte: 'o' output, 'e' error output, 'r' result
 //	elapsed   8 bytes, big-endian: microseconds since the program started
 //	length    4 bytes, big-endian: bytes of payload, at most maxPayload
-//	payload   output as it came; for 'r' a Result as JSON
+//	payload   output as it came; for 'r' a Result (of a call a callResult) as JSON
 const (
 	frameStdout byte = 'o'
 	frameStderr byte = 'e'
@@ -23,10 +23,16 @@ const (
 	maxPayload = 64 << 10
 )
 
-// request is one line to the supervisor: a job, or the wish to end the one that runs.
+// request is one line to the supervisor: a job or a call, the wish to end the
+// one that runs, or a piece of the call's input, or its end. What comes late, for
+// another ID than that of what runs, is dropped.
 type request struct {
-	Job    *jobSpec `json:"job,omitempty"`
-	Cancel bool     `json:"cancel,omitempty"`
+	ID     uint64    `json:"id"`
+	Job    *jobSpec  `json:"job,omitempty"`
+	Call   *callSpec `json:"call,omitempty"`
+	Cancel bool      `json:"cancel,omitempty"`
+	Input  []byte    `json:"input,omitempty"`
+	End    bool      `json:"end,omitempty"`
 }
 
 type jobSpec struct {

@@ -18,7 +18,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	Main()
+	Main(testHandlers)
 	if dir := os.Getenv("PROCESS_TEST_PARENT"); dir != "" {
 		parent(dir)
 	}

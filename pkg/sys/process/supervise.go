@@ -26,26 +26,31 @@ const (
 	sweepTime = 10 * time.Second
 )
 
-// Supervise is the supervisor: it runs the jobs that come on in, one at a time,
-// answers on out, and returns the exit status once in ends.
-func Supervise(in io.Reader, out io.Writer) int {
+// Supervise is the supervisor: it runs the jobs and calls that come on in, one at
+// a time, answers on out, and returns the exit status once in ends.
+func Supervise(in io.Reader, out io.Writer, handlers map[string]Handler) int {
 	// PR_SET_PDEATHSIG fires when the thread that forked ends: fork on one that stays.
 	runtime.LockOSThread()
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		fmt.Fprintln(os.Stderr, "becoming a subreaper:", err)
 		return 1
 	}
-	s := &supervise{out: &frameWriter{w: out}, requests: make(chan request), chld: make(chan os.Signal, 1), cookie: os.Getenv(CookieName)}
+	s := &supervise{out: &frameWriter{w: out}, requests: make(chan request), chld: make(chan os.Signal, 1), cookie: os.Getenv(CookieName), handlers: handlers}
 	signal.Notify(s.chld, syscall.SIGCHLD)
 	// Caught, not ignored: an ignored signal would stay ignored in the jobs.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
 	go s.read(in)
 	status := 0
 	for r := range s.requests {
-		if r.Job == nil {
-			continue // a cancel that came after the job's end
+		var err error
+		switch {
+		case r.Job != nil:
+			err = s.run(r.ID, *r.Job)
+		case r.Call != nil:
+			err = s.call(r.ID, *r.Call)
+		default: // a cancel or input that came after the end of what it was for
 		}
-		if err := s.run(*r.Job); err != nil {
+		if err != nil {
 			if !errors.Is(err, io.EOF) {
 				fmt.Fprintln(os.Stderr, err)
 				status = 1
@@ -62,6 +67,7 @@ type supervise struct {
 	requests chan request
 	chld     chan os.Signal
 	cookie   string
+	handlers map[string]Handler
 }
 
 // read passes requests on and closes the channel at the end of input or at nonsense.
@@ -78,7 +84,7 @@ func (s *supervise) read(in io.Reader) {
 
 // run is one job from start to result. io.EOF means that input ended meanwhile;
 // the job's processes are gone then.
-func (s *supervise) run(spec jobSpec) error {
+func (s *supervise) run(id uint64, spec jobSpec) error {
 	t := &task{spec: spec, started: time.Now(), eof: make(chan struct{}, 2), loud: make(chan struct{}, 1)}
 	if t.spec.Grace <= 0 {
 		t.spec.Grace = stopGrace
@@ -102,7 +108,7 @@ func (s *supervise) run(spec jobSpec) error {
 				s.sweep()
 				return io.EOF
 			}
-			if r.Cancel {
+			if r.Cancel && r.ID == id {
 				s.stop(t, Canceled)
 			}
 		}

@@ -26,10 +26,10 @@ const SuperviseArg = "__supervise"
 const CookieName = "RELKIT_SUPERVISOR"
 
 // Main is the first call of a main (or TestMain) whose program may play the
-// supervisor: there it does not return.
-func Main() {
+// supervisor: there it does not return. The supervisor answers the handlers' calls.
+func Main(handlers map[string]Handler) {
 	if len(os.Args) > 1 && os.Args[1] == SuperviseArg {
-		os.Exit(Supervise(os.Stdin, os.Stdout))
+		os.Exit(Supervise(os.Stdin, os.Stdout, handlers))
 	}
 }
 
@@ -43,7 +43,8 @@ type Supervisor struct {
 	buf    []byte
 
 	inMu sync.Mutex // guards in: a job and a cancel may be written at once
-	runs sync.Mutex // held during Run
+	runs sync.Mutex // held during Run and Call
+	id   uint64     // of what runs; guarded by runs
 }
 
 // Options of a supervisor; nil is all defaults.
@@ -124,14 +125,16 @@ func (s *Supervisor) Run(ctx context.Context, job Job) (Result, error) {
 	if err := ctx.Err(); err != nil {
 		return Result{Reason: Canceled}, context.Cause(ctx)
 	}
-	err := s.send(request{Job: &jobSpec{Argv: job.Argv, Root: job.Root, Dir: job.Dir, Env: job.Env, Timeout: job.Timeout,
+	s.id++
+	id := s.id
+	err := s.send(request{ID: id, Job: &jobSpec{Argv: job.Argv, Root: job.Root, Dir: job.Dir, Env: job.Env, Timeout: job.Timeout,
 		Idle: job.Idle, Grace: job.Grace, MaxOutput: job.MaxOutput}})
 	if err != nil {
 		return Result{}, s.lost(err)
 	}
-	stop := context.AfterFunc(ctx, s.cancel)
+	stop := context.AfterFunc(ctx, func() { s.cancel(id) })
 	defer stop()
-	res, outErr, err := s.answer(job)
+	res, outErr, err := s.answer(id, job)
 	switch {
 	case err != nil:
 		return Result{}, s.lost(err)
@@ -144,10 +147,10 @@ func (s *Supervisor) Run(ctx context.Context, job Job) (Result, error) {
 }
 
 // cancel asks for the end of the running job; a supervisor that is gone shows in answer.
-func (s *Supervisor) cancel() { _ = s.send(request{Cancel: true}) }
+func (s *Supervisor) cancel(id uint64) { _ = s.send(request{ID: id, Cancel: true}) }
 
 // answer passes output on until the result comes.
-func (s *Supervisor) answer(job Job) (res Result, outErr, err error) {
+func (s *Supervisor) answer(id uint64, job Job) (res Result, outErr, err error) {
 	for {
 		kind, at, data, err := readFrame(s.out, s.buf)
 		if err != nil {
@@ -159,7 +162,7 @@ func (s *Supervisor) answer(job Job) (res Result, outErr, err error) {
 				continue
 			}
 			if outErr = job.emit(Output{Elapsed: at, Stderr: kind == frameStderr, Data: data}); outErr != nil {
-				s.cancel()
+				s.cancel(id)
 			}
 		case frameResult:
 			if err := json.Unmarshal(data, &res); err != nil {

@@ -1,6 +1,7 @@
-package build
+package worker
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
@@ -10,9 +11,9 @@ import (
 	"strings"
 )
 
-// matchGlob matches a slash-separated path with a pattern as config.CheckGlob
+// Match matches a slash-separated path with a pattern as config.CheckGlob
 // takes it: "*" and its like stay within a name, "**" is any number of folders.
-func matchGlob(pattern, name string) bool {
+func Match(pattern, name string) bool {
 	return matchParts(strings.Split(pattern, "/"), strings.Split(name, "/"))
 }
 
@@ -40,46 +41,49 @@ func matchParts(pattern, name []string) bool {
 	return len(name) == 0
 }
 
-// matchAny tells whether one of the patterns matches.
-func matchAny(patterns []string, name string) bool {
-	return slices.ContainsFunc(patterns, func(p string) bool { return matchGlob(p, name) })
+// MatchAny tells whether one of the patterns matches.
+func MatchAny(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return Match(p, name) })
 }
 
-// findGlob lists the files that match a pattern below root, sorted, as
-// slash-separated paths from there, and the folders apart. Of a folder that
-// matches it lists all that is below it. Symlinks are not followed and .git is
-// not entered.
-func findGlob(root, pattern string) (files, folders []string, err error) {
+// Find does not follow symlinks and does not enter .git.
+func (localFiles) Find(ctx context.Context, root, pattern string) (found Found, err error) {
 	start := literalPrefix(pattern)
 	if !beneath(root, start) {
-		return nil, nil, nil
+		return found, nil
 	}
 	err = filepath.WalkDir(filepath.Join(root, filepath.FromSlash(start)), func(full string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		if err != nil {
-			return err
+		if err != nil || ctx.Err() != nil {
+			return errors.Join(err, ctx.Err())
 		}
 		rel, err := filepath.Rel(root, full)
 		if err != nil {
 			return err
 		}
 		rel = filepath.ToSlash(rel)
-		hit := matchGlob(pattern, rel) || matchFolder(pattern, rel)
-		switch {
-		case d.IsDir() && d.Name() == ".git" && rel != start:
+		if d.IsDir() && d.Name() == ".git" && rel != start {
 			return fs.SkipDir
-		case rel == ".":
-		case hit && d.IsDir():
-			folders = append(folders, rel)
-		case hit:
-			files = append(files, rel)
 		}
-		return nil
+		if rel == "." || !Match(pattern, rel) && !matchFolder(pattern, rel) {
+			return nil
+		}
+		info, err := lstat(full)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		info.Path = rel
+		if info.Mode.IsDir() {
+			found.Folders = append(found.Folders, info)
+		} else {
+			found.Files = append(found.Files, info)
+		}
+		return err
 	})
-	slices.Sort(files)
-	return files, folders, err
+	slices.SortFunc(found.Files, func(a, b Info) int { return strings.Compare(a.Path, b.Path) })
+	return found, err
 }
 
 // literalPrefix is the folders of a pattern in front of its first wildcard,
@@ -101,7 +105,7 @@ func literalPrefix(pattern string) string {
 // matchFolder tells whether a folder above name matches.
 func matchFolder(pattern, name string) bool {
 	for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
-		if matchGlob(pattern, dir) {
+		if Match(pattern, dir) {
 			return true
 		}
 	}

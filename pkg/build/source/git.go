@@ -1,81 +1,23 @@
-package build
+package source
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
+	"path"
 	"regexp"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/relkit/relkit/pkg/failure"
-	"github.com/relkit/relkit/pkg/format/record"
-	"github.com/relkit/relkit/pkg/sys/process"
 )
-
-const (
-	// pollTimeout bounds asking a repository for its head.
-	pollTimeout = 2 * time.Minute
-	// quietTimeout bounds the silence of a program that fetches or checks out.
-	quietTimeout = 30 * time.Minute
-	// maxAnswer bounds what is kept of a program's output, in bytes.
-	maxAnswer = 64 << 20
-)
-
-// tool runs programs under a supervisor and answers what they print.
-type tool struct {
-	sup *process.Supervisor
-	env []string
-}
-
-// output runs a program; an error holds the end of what it said.
-func (t *tool) output(ctx context.Context, dir string, limit time.Duration, argv ...string) ([]byte, error) {
-	var out, errOut bytes.Buffer
-	res, err := t.sup.Run(ctx, process.Job{Argv: argv, Dir: dir, Env: t.env, Timeout: limit, Idle: quietTimeout, Output: func(o process.Output) error {
-		b := &out
-		if o.Stderr {
-			b = &errOut
-		}
-		if b.Len()+len(o.Data) > maxAnswer {
-			return fmt.Errorf("%s printed more than %d bytes", argv[0], maxAnswer)
-		}
-		b.Write(o.Data)
-		return nil
-	}})
-	if err != nil {
-		return nil, fmt.Errorf("running %s: %w", argv[0], err)
-	}
-	if !res.OK() {
-		return nil, &toolError{name: argv[0], result: res, said: strings.TrimSpace(errOut.String())}
-	}
-	return out.Bytes(), nil
-}
-
-// toolError is a program that ran and failed.
-type toolError struct {
-	name   string
-	result process.Result
-	said   string
-}
-
-func (e *toolError) Error() string {
-	text := e.name + ": " + e.result.String()
-	if e.said != "" {
-		lines := strings.Split(e.said, "\n")
-		text += ": " + strings.Join(lines[max(0, len(lines)-3):], "; ")
-	}
-	return text
-}
 
 // git is the driver of git repositories: it runs the real git.
 type git struct {
-	tool *tool
-	url  string
+	tool
+	url string
 }
 
 // gitArgv is a git that runs no hook of anybody and leaves housekeeping alone.
@@ -84,55 +26,55 @@ func gitArgv(args ...string) []string {
 }
 
 func (g *git) run(ctx context.Context, dir string, args ...string) (string, error) {
-	out, err := g.tool.output(ctx, dir, 0, gitArgv(args...)...)
+	out, err := g.output(ctx, dir, 0, gitArgv(args...)...)
 	return strings.TrimSuffix(string(out), "\n"), err
 }
 
 var fullHash = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
 
-// head asks the repository for the newest commit of a branch; of its default
+// Head asks the repository for the newest commit of a branch; of its default
 // branch, and that branch's name, where branch is "".
-func (g *git) head(ctx context.Context, branch string) (revision, name string, err error) {
+func (g *git) Head(ctx context.Context, branch string) (Revision, error) {
 	ref := "HEAD"
 	if branch != "" {
 		ref = "refs/heads/" + branch
 	}
-	out, err := g.tool.output(ctx, "/", pollTimeout, gitArgv("ls-remote", "--symref", "--", g.url, ref)...)
+	out, err := g.output(ctx, "/", pollTimeout, gitArgv("ls-remote", "--symref", "--", g.url, ref)...)
 	if err != nil {
-		return "", "", err
+		return Revision{}, err
 	}
-	name = branch
+	head := Revision{Branch: branch}
 	for line := range strings.Lines(string(out)) {
 		value, what, _ := strings.Cut(strings.TrimSpace(line), "\t")
 		if what != ref {
 			continue
 		}
 		if target, ok := strings.CutPrefix(value, "ref: refs/heads/"); ok {
-			name = target
+			head.Branch = target
 		} else if fullHash.MatchString(value) {
-			revision = value
+			head.ID = value
 		}
 	}
 	switch {
-	case revision != "":
-		return revision, name, nil
+	case head.ID != "":
+		return head, nil
 	case branch == "":
-		return "", "", fmt.Errorf("repository %q has no commit on its default branch", g.url)
+		return Revision{}, fmt.Errorf("repository %q has no commit on its default branch", g.url)
 	}
-	return "", "", failure.Errorf(failure.Usage, "repository %q has no branch %q", g.url, branch)
+	return Revision{}, failure.Errorf(failure.Usage, "repository %q has no branch %q", g.url, branch)
 }
 
 // prepare makes repo a repository whose origin is the source.
 func (g *git) prepare(ctx context.Context, repo string) error {
-	if _, err := os.Stat(filepath.Join(repo, ".git", "HEAD")); err != nil {
+	if _, err := g.host.Stat(ctx, repo, ".git/HEAD"); err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		// What stands there is no repository of ours, or a git init that was cut short.
-		if err := removeAll(repo); err != nil {
+		if err := g.host.Remove(ctx, repo); err != nil {
 			return err
 		}
-		if err := os.MkdirAll(repo, 0o755); err != nil {
+		if err := g.host.Mkdir(ctx, repo); err != nil {
 			return err
 		}
 		if _, err := g.run(ctx, repo, "init", "-q", "--template="); err != nil {
@@ -140,23 +82,29 @@ func (g *git) prepare(ctx context.Context, repo string) error {
 		}
 	}
 	// git leaves these when it is killed; the builder's lock says that nobody uses them.
+	var locks []string
 	for _, name := range []string{"index.lock", "shallow.lock", "config.lock", "HEAD.lock"} {
-		if err := os.Remove(filepath.Join(repo, ".git", name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+		locks = append(locks, path.Join(repo, ".git", name))
+	}
+	if err := g.host.Remove(ctx, locks...); err != nil {
+		return err
 	}
 	// Relative URLs of submodules start from it.
 	_, err := g.run(ctx, repo, "config", "remote.origin.url", g.url)
 	return err
 }
 
+// Private is what git keeps for itself in a tree.
+func (g *git) Private() []string { return []string{".git"} }
+
 func (g *git) has(ctx context.Context, repo, revision string) bool {
 	_, err := g.run(ctx, repo, "cat-file", "-e", revision+"^{commit}")
 	return err == nil
 }
 
-// fetch gets a commit that head answered, with its history.
-func (g *git) fetch(ctx context.Context, repo, branch, revision string) error {
+// Fetch gets a commit that Head answered, with its history.
+func (g *git) Fetch(ctx context.Context, repo string, rev Revision) error {
+	branch, revision := rev.Branch, rev.ID
 	if err := g.prepare(ctx, repo); err != nil || g.has(ctx, repo, revision) {
 		return err
 	}
@@ -170,14 +118,14 @@ func (g *git) fetch(ctx context.Context, repo, branch, revision string) error {
 	if g.has(ctx, repo, revision) {
 		return nil
 	}
-	// The branch was rewound since head looked.
+	// The branch was rewound since Head looked.
 	_, err := g.run(ctx, repo, "fetch", "-q", "--no-tags", "--no-recurse-submodules", "origin", revision)
 	return err
 }
 
-// resolve gets the commit that a person calls rev: a branch, a tag, or a hash
+// Resolve gets the commit that a person calls rev: a branch, a tag, or a hash
 // that may be short.
-func (g *git) resolve(ctx context.Context, repo, rev string) (string, error) {
+func (g *git) Resolve(ctx context.Context, repo, rev string) (string, error) {
 	if err := g.prepare(ctx, repo); err != nil {
 		return "", err
 	}
@@ -205,8 +153,8 @@ func (g *git) resolve(ctx context.Context, repo, rev string) (string, error) {
 	return "", failure.Errorf(failure.Usage, "repository %q has no revision %q", g.url, rev)
 }
 
-// time is when a commit was made.
-func (g *git) time(ctx context.Context, repo, revision string) (time.Time, error) {
+// Time is when a commit was made.
+func (g *git) Time(ctx context.Context, repo, revision string) (time.Time, error) {
 	out, err := g.run(ctx, repo, "log", "-1", "--format=%ct", revision)
 	if err != nil {
 		return time.Time{}, err
@@ -218,8 +166,8 @@ func (g *git) time(ctx context.Context, repo, revision string) (time.Time, error
 	return time.Unix(n, 0).UTC(), nil
 }
 
-// count is the number of commits up to revision.
-func (g *git) count(ctx context.Context, repo, revision string) (int, error) {
+// Count is the number of commits up to revision.
+func (g *git) Count(ctx context.Context, repo, revision string) (int, error) {
 	out, err := g.run(ctx, repo, "rev-list", "--count", revision)
 	if err != nil {
 		return 0, err
@@ -227,20 +175,17 @@ func (g *git) count(ctx context.Context, repo, revision string) (int, error) {
 	return strconv.Atoi(out)
 }
 
-// maxChanges bounds the changes in a build's record.
-const maxChanges = 100
-
-// changes lists the commits after old up to now, newest first; none where old
+// Changes lists the commits after old up to now, newest first; none where old
 // is not known here.
-func (g *git) changes(ctx context.Context, repo, source, old, now string) ([]record.BuildChange, error) {
+func (g *git) Changes(ctx context.Context, repo, old, now string, most int) ([]Change, error) {
 	if old == now || !g.has(ctx, repo, old) {
 		return nil, nil
 	}
-	out, err := g.run(ctx, repo, "log", "-n", strconv.Itoa(maxChanges), "-z", "--format=%H%n%an%n%ae%n%ct%n%s", old+".."+now)
+	out, err := g.run(ctx, repo, "log", "-n", strconv.Itoa(most), "-z", "--format=%H%n%an%n%ae%n%ct%n%s", old+".."+now)
 	if err != nil {
 		return nil, err
 	}
-	var list []record.BuildChange
+	var list []Change
 	for entry := range strings.SplitSeq(out, "\x00") {
 		f := strings.SplitN(strings.TrimSuffix(entry, "\n"), "\n", 5)
 		if len(f) < 4 {
@@ -250,7 +195,7 @@ func (g *git) changes(ctx context.Context, repo, source, old, now string) ([]rec
 		if err != nil {
 			return nil, fmt.Errorf("git log: bad time %q", f[3])
 		}
-		c := record.BuildChange{Source: source, Revision: f[0], Author: f[1], Email: f[2], Time: time.Unix(sec, 0).UTC()}
+		c := Change{ID: f[0], Author: f[1], Email: f[2], Time: time.Unix(sec, 0).UTC()}
 		if len(f) == 5 {
 			c.Subject = f[4]
 		}
@@ -259,9 +204,9 @@ func (g *git) changes(ctx context.Context, repo, source, old, now string) ([]rec
 	return list, nil
 }
 
-// touched lists the paths in which two commits differ; ok is false where old is
+// Touched lists the paths in which two commits differ; ok is false where old is
 // not known here.
-func (g *git) touched(ctx context.Context, repo, old, now string) (paths []string, ok bool, err error) {
+func (g *git) Touched(ctx context.Context, repo, old, now string) (paths []string, ok bool, err error) {
 	if !g.has(ctx, repo, old) {
 		return nil, false, nil
 	}
@@ -274,13 +219,13 @@ func (g *git) touched(ctx context.Context, repo, old, now string) (paths []strin
 	return paths, true, err
 }
 
-// checkout puts a commit and its submodules into repo's own tree. Clean removes
+// Checkout puts a commit and its submodules into repo's own tree. Clean removes
 // everything that is not the commit's.
-func (g *git) checkout(ctx context.Context, repo, revision string, clean bool) error {
+func (g *git) Checkout(ctx context.Context, repo, revision string, clean bool) error {
 	if _, err := g.run(ctx, repo, "checkout", "-q", "--force", "--detach", revision); err != nil {
 		return err
 	}
-	if _, err := os.Lstat(filepath.Join(repo, ".gitmodules")); err == nil {
+	if _, err := g.host.Stat(ctx, repo, ".gitmodules"); err == nil {
 		if _, err := g.run(ctx, repo, "submodule", "--quiet", "sync", "--recursive"); err != nil {
 			return err
 		}
