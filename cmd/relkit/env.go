@@ -35,6 +35,9 @@ type env struct {
 	OpenTerminal func() (*os.File, error)
 	// Signals delivers what the process is sent; nil for nothing.
 	Signals <-chan os.Signal
+	// SameBreath is how long after the first signal another is part of it: see
+	// watchSignals. 0 for not at all.
+	SameBreath time.Duration
 	// Exit ends the process at once: used for the second signal only.
 	Exit func(code int)
 	// Commands lists the commands; newEnv says commands.
@@ -66,6 +69,7 @@ func newEnv() *env {
 		IsTerminal:   ui.IsTerminal,
 		OpenTerminal: func() (*os.File, error) { return os.OpenFile("/dev/tty", os.O_RDWR, 0) },
 		Signals:      notify(),
+		SameBreath:   500 * time.Millisecond,
 		Exit:         os.Exit,
 		Commands:     commands,
 	}
@@ -96,12 +100,14 @@ func (e *env) stamp() (time.Time, error) {
 func (e *env) progress() ui.Progress { return e.console.Progress(ui.Bytes) }
 
 // notify asks for the signals that end a run. A signal that the parent had
-// ignored (nohup, a shell's background job) stays ignored. SIGPIPE is asked
+// ignored (nohup, a shell's background job) stays ignored. SIGQUIT, which Go would
+// end in a dump of what it runs, must clean up as well: Ctrl-\ is a key beside
+// Ctrl-C, and a commit may await its check. SIGPIPE is asked
 // for so that writing to a closed pipe is an error, cleaned up after like any
 // other, and not sudden death; see brokenPipe.
 func notify() <-chan os.Signal {
 	c := make(chan os.Signal, 4)
-	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP} {
+	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT} {
 		if !signal.Ignored(s) {
 			signal.Notify(c, s)
 		}
@@ -121,12 +127,16 @@ func (s signalled) Error() string {
 func (s signalled) Is(target error) bool { return target == context.Canceled }
 
 // watchSignals cancels the context at the first signal and ends the process at
-// the second. stop releases it.
+// the second. What comes in the same breath is the first still: timeout(1) sends its
+// signal to the process and then to the process's group, systemd a SIGHUP behind
+// its SIGTERM, a terminal that goes away several. A person's second Ctrl-C that is as
+// fast is followed by a third. stop releases it.
 func (e *env) watchSignals(parent context.Context) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	done := make(chan struct{})
 	go func() {
-		for seen := 0; ; seen++ {
+		var first time.Time
+		for {
 			select {
 			case <-done:
 				return
@@ -135,8 +145,12 @@ func (e *env) watchSignals(parent context.Context) (ctx context.Context, stop fu
 				if !ok {
 					continue
 				}
-				if seen == 0 {
+				if first.IsZero() {
+					first = time.Now()
 					cancel(signalled{sig})
+					continue
+				}
+				if time.Since(first) < e.SameBreath {
 					continue
 				}
 				e.holding.Lock()

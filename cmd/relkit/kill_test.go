@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/relkit/relkit/pkg/format/manifest"
+	"github.com/relkit/relkit/pkg/relkittest"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 	"github.com/relkit/relkit/pkg/sys/tree"
 )
@@ -169,13 +170,32 @@ func killed(err error) bool {
 	return errors.As(err, &exit) && exit.Sys().(syscall.WaitStatus).Signal() == syscall.SIGKILL
 }
 
-// TestTermDuringCheck: a signal while a check runs ends the check and takes the
-// patch back; the status says the signal, the message what became of the tree.
-func TestTermDuringCheck(t *testing.T) {
+// TestSignalDuringCheck: a signal while a check runs ends the check and takes the
+// patch back; the status says the signal, the message what became of the tree. So
+// does Ctrl-\, and what timeout(1) sends, which is its signal twice.
+func TestSignalDuringCheck(t *testing.T) {
+	relkittest.Need(t, "timeout")
+	for _, c := range []struct {
+		name   string
+		by     []string
+		signal syscall.Signal
+		status int
+	}{
+		{"SIGTERM", nil, syscall.SIGTERM, 143},
+		{"SIGQUIT", nil, syscall.SIGQUIT, 131},
+		// Told to end, it does with that signal as with its own when the time is up.
+		{"timeout", []string{"timeout", "600"}, syscall.SIGINT, 130},
+	} {
+		t.Run(c.name, func(t *testing.T) { signalDuringCheck(t, c.by, c.signal, c.status) })
+	}
+}
+
+func signalDuringCheck(t *testing.T, by []string, signal syscall.Signal, status int) {
 	b := newKillBox(t)
 	b.fresh(t, false, nil)
 	started := filepath.Join(b.dir, "started")
-	cmd := exec.Command(b.tool, "patch-apply", "--root", "m", "--insecure-unsigned", "--check", "touch "+started+"; sleep 600", "p.rkp")
+	argv := append(by, b.tool, "patch-apply", "--root", "m", "--insecure-unsigned", "--check", "touch "+started+"; sleep 600", "p.rkp")
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir = b.dir
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -188,12 +208,15 @@ func TestTermDuringCheck(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := cmd.Process.Signal(signal); err != nil {
 		t.Fatal(err)
 	}
 	err := cmd.Wait()
-	if cmd.ProcessState.ExitCode() != 128+int(syscall.SIGTERM) || !strings.Contains(stderr.String(), `target "m": restored`) {
+	if cmd.ProcessState.ExitCode() != status || !strings.Contains(stderr.String(), `target "m": restored`) {
 		t.Fatalf("%v\n%s", err, stderr.Bytes())
+	}
+	if strings.Contains(stderr.String(), "goroutine ") || strings.Contains(stderr.String(), "second signal") {
+		t.Errorf("%s", stderr.Bytes())
 	}
 	if got := manifestOf(t, filepath.Join(b.dir, "m")); got != b.old {
 		t.Fatalf("the tree is not the old one:\n%s", got)

@@ -202,6 +202,7 @@ func TestSignalEndsARun(t *testing.T) {
 		{syscall.SIGINT, "cause", 130, "stopped by signal 2 (interrupt)", "unchanged"},
 		{syscall.SIGTERM, "cause", 143, "stopped by signal 15 (terminated)", "unchanged"},
 		{syscall.SIGHUP, "cause", 129, "stopped by signal 1 (hangup)", "unchanged"},
+		{syscall.SIGQUIT, "cause", 131, "stopped by signal 3 (quit)", "unchanged"},
 		{syscall.SIGINT, "wrap", 130, "stopped by signal 2 (interrupt): copying x: context canceled", "unchanged"},
 		{syscall.SIGINT, "restored", 130, "undone: stopped by signal 2 (interrupt)", "restored"},
 		{syscall.SIGINT, "mixed", 8, "half done: stopped by signal 2 (interrupt)", "mixed"},
@@ -248,6 +249,35 @@ func TestSecondSignalStopsAtOnce(t *testing.T) {
 	release() // twice does no harm
 	if code := <-exits; code != 143 {
 		t.Errorf("exit %d, want 143", code)
+	}
+}
+
+// TestSignalInTheSameBreath: of what is sent right after the first signal, nothing
+// ends the process; what comes later does.
+func TestSignalInTheSameBreath(t *testing.T) {
+	exits := make(chan int, 1)
+	signals := make(chan os.Signal)
+	e := testEnv("", nil, new(bytes.Buffer), new(bytes.Buffer))
+	e.Signals, e.Exit, e.SameBreath = signals, func(code int) { exits <- code }, 300*time.Millisecond
+	ctx, stop := e.watchSignals(context.Background())
+	defer stop()
+	for _, s := range []syscall.Signal{syscall.SIGINT, syscall.SIGINT, syscall.SIGHUP} {
+		signals <- s
+	}
+	<-ctx.Done()
+	var why signalled
+	if !errors.As(context.Cause(ctx), &why) || why.sig != syscall.SIGINT {
+		t.Errorf("cause is %v", context.Cause(ctx))
+	}
+	time.Sleep(400 * time.Millisecond)
+	select {
+	case code := <-exits:
+		t.Fatalf("exit %d by one signal", code)
+	default:
+	}
+	signals <- syscall.SIGINT
+	if code := <-exits; code != 130 {
+		t.Errorf("exit %d, want 130", code)
 	}
 }
 
@@ -304,7 +334,7 @@ func TestRealSignals(t *testing.T) {
 	for _, c := range []struct {
 		signal os.Signal
 		status int
-	}{{os.Interrupt, 130}, {syscall.SIGTERM, 143}, {syscall.SIGHUP, 129}} {
+	}{{os.Interrupt, 130}, {syscall.SIGTERM, 143}, {syscall.SIGHUP, 129}, {syscall.SIGQUIT, 131}} {
 		cmd := sampleProcess(t, "wait")
 		out, err := cmd.StdoutPipe()
 		if err != nil {
