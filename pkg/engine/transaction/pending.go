@@ -79,7 +79,8 @@ func Drop(t Target, j *state.Transaction, reason string) error {
 // Reopen opens a transaction that is kept for a later commit, or that was taken
 // back and is to be committed again: after a rollback its slots hold what was
 // staged, and the tree is what it was. From there on it goes as any other; one
-// that fails or is cut is undone, and is then not kept any more. Reopen verifies by
+// that fails or is cut is undone, and is then not kept any more. Reopen looks at the
+// places anew, as they may have become immutable or another mount since, verifies by
 // digest that what is staged is whole, and that the tree is still what it was
 // when it was looked at; where it is not, the places are returned. A file whose
 // inode or change time moved, as a backup or another boot moves them, is the
@@ -99,11 +100,9 @@ func Reopen(ctx context.Context, t Target, j *state.Transaction, jobs int) (*Tx,
 	if err := x.checkSlots(); err != nil {
 		return nil, nil, failure.As(failure.Refused, err)
 	}
-	if j.TakenBack() {
-		var err error
-		if x.tops, err = x.checkPlaces(x.plan); err != nil {
-			return nil, nil, err
-		}
+	var err error
+	if x.tops, err = x.checkPlaces(x.plan, false); err != nil {
+		return nil, nil, err
 	}
 	why, moved := make([]string, len(x.plan.Steps)), make([]bool, len(x.plan.Steps))
 	g, ctx := errgroup.WithContext(ctx)

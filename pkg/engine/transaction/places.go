@@ -139,6 +139,34 @@ func (p *places) path(step *journal.Step, back bool) error {
 	return nil
 }
 
+// within holds that each path of a plan that was made earlier can still be reached
+// by a rename from its slots: nothing was mounted above it since, or taken away
+// again. A folder is told once, by where the other mount begins.
+func (p *places) within(plan *journal.Plan) error {
+	told := map[int]bool{}
+	for i := range plan.Steps {
+		step := &plan.Steps[i]
+		folder := step.Path()
+		if step.Do != journal.Meta {
+			folder = manifest.Parent(folder)
+		}
+		is, err := p.tops.find(folder)
+		if err != nil {
+			return fmt.Errorf("looking at %q: %w", step.Path(), err)
+		}
+		if is == step.Top || told[is] {
+			continue
+		}
+		told[is] = true
+		at := p.tops.paths[is]
+		p.blocked(at, "was mounted or unmounted since the patch was staged: %q lies elsewhere now", step.Path())
+		if g, err := p.tops.look(at); err == nil && g.place.MountPoint && at != "." {
+			p.fix("umount --", at)
+		}
+	}
+	return nil
+}
+
 // sameTops refuses two tops that are one folder: their slots would be too.
 func (p *places) sameTops() error {
 	tops := map[inode]string{}

@@ -14,7 +14,7 @@ import (
 // A file system that is mounted read-only is made writable for as long as a
 // transaction works on it, where the machine's configuration names it. The journal
 // says so before it is done, in the record that opens the work (Begin, Rollback,
-// Freeing, Committing of what was taken back), and it is undone before the record that closes it (Ready, Applied,
+// Freeing, Committing of what waited or was taken back), and it is undone before the record that closes it (Ready, Applied,
 // Awaiting, Freed): so whoever finds an open journal knows what to put back. A cut
 // of the power needs nothing put back, a remount does not outlive it; Recover makes
 // the file system writable anew and leaves it as the record says.
@@ -110,9 +110,10 @@ func (x *Tx) readOnlyAgain() {
 	}
 }
 
-// checkPlaces looks whether a transaction can be taken back, or its copies given up,
-// where things are now, and answers its tops with how they are mounted.
-func (x *Tx) checkPlaces(plan *journal.Plan) ([]journal.Top, error) {
+// checkPlaces looks whether a transaction can be committed, taken back (back is
+// true then) or, with no plan, its copies given up where things are now, and
+// answers its tops with how they are mounted.
+func (x *Tx) checkPlaces(plan *journal.Plan, back bool) ([]journal.Top, error) {
 	begin := x.Journal.Find(journal.Begin)
 	tops, allowed := newTops(x.Root), slices.Clone(x.Remount)
 	for _, top := range begin.Tops {
@@ -134,7 +135,10 @@ func (x *Tx) checkPlaces(plan *journal.Plan) ([]journal.Top, error) {
 	p := newPlaces(tops)
 	remounts, err := p.readOnly(allowed)
 	if err == nil && plan != nil {
-		err = p.check(plan, true)
+		err = p.check(plan, back)
+	}
+	if err == nil && plan != nil {
+		err = p.within(plan)
 	}
 	if err == nil {
 		err = p.refusal(x.Path)

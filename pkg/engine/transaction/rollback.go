@@ -57,7 +57,7 @@ func OpenRollback(ctx context.Context, t Target, j *state.Transaction, jobs int)
 		return nil, failure.As(failure.Refused, err)
 	}
 	x.skip = map[int]bool{}
-	tops, err := x.checkPlaces(x.plan)
+	tops, err := x.checkPlaces(x.plan, true)
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +230,7 @@ func Free(t Target, j *state.Transaction, reason string) error {
 		return failure.Errorf(failure.Refused, "transaction %s is not applied (%s)", j.ID, j.Status())
 	}
 	x := &Tx{Target: t, Journal: j}
-	tops, err := x.checkPlaces(nil)
+	tops, err := x.checkPlaces(nil, true)
 	if err != nil {
 		return err
 	}
