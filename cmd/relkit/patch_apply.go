@@ -126,17 +126,22 @@ func (e *env) applyOptions(c *cli.Context, o update.Options) (a update.ApplyOpti
 	if a.Timing, err = e.timing(c, o); err != nil {
 		return a, err
 	}
-	a.Policy.File = c.String("allowed-signers")
-	if rel, err := filepath.Rel(o.Root, a.Policy.File); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
-		a.Protected = append(a.Protected, rel)
-	}
+	e.signers(c, &a, c.String("allowed-signers"))
 	a.Policy.Require = commaList(c.StringSlice("require-signoff"))
-	a.SignersGiven = c.IsSet("allowed-signers")
-	a.Policy.Allowed, a.NoSigners = readSigners(a.Policy.File)
 	if a.InsecureUnsigned && !a.SignersGiven && errors.Is(a.NoSigners, fs.ErrNotExist) {
 		a.NoSigners = nil
 	}
 	return a, nil
+}
+
+// signers reads who may sign where the machine has no trust document.
+func (e *env) signers(c *cli.Context, a *update.ApplyOptions, file string) {
+	a.Policy.File = file
+	if rel, err := filepath.Rel(a.Root, file); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
+		a.Protected = append(a.Protected, rel)
+	}
+	a.SignersGiven = c.IsSet("allowed-signers")
+	a.Policy.Allowed, a.NoSigners = readSigners(file)
 }
 
 // readSigners reads who may sign on a machine that has no trust document.

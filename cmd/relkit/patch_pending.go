@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
@@ -99,6 +100,11 @@ func (e *env) pendingMode(c *cli.Context, o update.Options) (bool, error) {
 	if a.Timing, err = e.timing(c, o); err != nil {
 		return true, err
 	}
+	file := c.String("allowed-signers")
+	if mode == "boot" && !c.IsSet("allowed-signers") {
+		file = filepath.Join(o.Root, defaultSigners) // the initramfs has none of its own
+	}
+	e.signers(c, &a, file)
 	if mode == "boot" {
 		return true, e.boot(c, a)
 	}

@@ -31,6 +31,9 @@ type given struct {
 	Head []byte `json:"head"`
 	// Beside are sign-offs that were given beside the patch.
 	Beside []besideDoc `json:"beside,omitempty"`
+	// Named says that who may sign was named on the command line, or was another
+	// machine's word: what this machine has in its own file says nothing of it.
+	Named bool `json:"named,omitempty"`
 }
 
 type besideDoc struct {
@@ -67,7 +70,7 @@ func (r *recorder) stop() []byte {
 
 // keepGiven keeps the head of the patch at hand with its transaction.
 func (a *applier) keepGiven(t *state.Transaction) error {
-	g := given{Schema: givenSchema, Head: a.opening}
+	g := given{Schema: givenSchema, Head: a.opening, Named: a.o.SignersGiven || a.opt.Root != "/"}
 	for _, d := range a.beside {
 		g.Beside = append(g.Beside, besideDoc(d))
 	}
@@ -104,9 +107,16 @@ func (a *applier) keptSource(id string) (Source, error) {
 	case found == nil:
 		return Source{}, failure.WithHint(failure.Errorf(failure.Refused, "patch %q was not taken back, or is no longer kept", id), "%s", hint)
 	}
-	begin := found.Find(journal.Begin)
+	s, _, err := a.sourceOf(found)
+	return s, err
+}
+
+// sourceOf is what is kept of a transaction's patch, as a patch of which only the
+// head is there; named is given.Named.
+func (m *machine) sourceOf(t *state.Transaction) (s Source, named bool, err error) {
+	begin := t.Find(journal.Begin)
 	var g given
-	b, err := a.target.State.ReadGiven(found)
+	b, err := m.target.State.ReadGiven(t)
 	if err == nil {
 		err = strict.Decode(b, maxGiven, &g)
 	}
@@ -117,15 +127,15 @@ func (a *applier) keptSource(id string) (Source, error) {
 		err = failure.Errorf(failure.Refused, "its head is not kept: give the patch itself")
 	}
 	if err != nil {
-		return Source{}, fmt.Errorf("reading what is kept of patch %s: %w", begin.PatchID, err)
+		return s, false, fmt.Errorf("reading what is kept of patch %s: %w", begin.PatchID, err)
 	}
-	s := Source{Name: begin.PatchID, headOnly: true, Open: func(context.Context) (io.ReadCloser, error) {
+	s = Source{Name: begin.PatchID, headOnly: true, Open: func(context.Context) (io.ReadCloser, error) {
 		return io.NopCloser(bytes.NewReader(g.Head)), nil
 	}}
 	for _, d := range g.Beside {
 		s.Beside = append(s.Beside, signature.SignedDoc(d))
 	}
-	return s, nil
+	return s, g.Named, nil
 }
 
 // names tells whether a word names the transaction: the id or the digest of its

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/relkit/relkit/pkg/engine/transaction"
@@ -104,15 +105,20 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 	if err := a.verifyAll(ctx, sources); err != nil {
 		return nil, err
 	}
-	for _, s := range sources {
+	for i, s := range sources {
 		r, err := a.apply(ctx, s)
+		if err == nil {
+			results = append(results, *r)
+			if err = a.goOn(r, sources[i+1:]); err != nil {
+				err = errors.Join(err, a.reboot(ctx))
+			}
+		}
 		if err != nil {
-			if slices.ContainsFunc(results, func(r Result) bool { return r.Status == Applied }) {
+			if slices.ContainsFunc(results, func(r Result) bool { return r.Status == Applied || r.Status == Repaired || r.Status == Armed }) {
 				err = failure.Changed(err)
 			}
 			return results, err
 		}
-		results = append(results, *r)
 	}
 	if slices.ContainsFunc(results, func(r Result) bool { return r.Status == Applied || r.Status == Repaired }) {
 		m.retain()
@@ -122,6 +128,25 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 		return results, a.reboot(ctx)
 	}
 	return results, nil
+}
+
+// goOn tells whether the patches that are left can be begun after one that ended as
+// r says. One that waits for a boot leaves the tree that they were verified to
+// follow for after that boot.
+func (a *applier) goOn(r *Result, left []Source) error {
+	if len(left) == 0 || !r.atBoot {
+		return nil
+	}
+	var names []string
+	for _, s := range left {
+		names = append(names, s.Name)
+	}
+	is := "is"
+	if a.opt.DryRun {
+		is = "would be"
+	}
+	err := failure.Errorf(failure.Refused, "not begun: %s: patch %s %s committed at the next boot, and what comes after it builds on that", strings.Join(names, ", "), r.Patch, is)
+	return a.refuse(failure.WithHint(err, "reboot  # then: relkit patch-apply%[1]s --confirm && relkit patch-apply%[1]s%[2]s", a.opt.flags(), words(left)), journal.AuditLine{})
 }
 
 type applier struct {

@@ -170,15 +170,19 @@ func (a *applier) boot(ctx context.Context, t *state.Transaction, o BootOptions)
 	return a.rollbackAtBoot(ctx, t)
 }
 
-// commitAtBoot commits what is armed; what cannot be committed any more is
-// dropped, and the machine starts as it was.
+// commitAtBoot commits what is armed. What cannot be committed any more, or must not
+// be, is dropped, and the machine starts as it was; where a new kernel was tried for
+// it, boot.Run goes back to the old one.
 func (a *applier) commitAtBoot(ctx context.Context, t *state.Transaction) error {
+	if err := a.admitAgain(ctx, t); err != nil {
+		return a.giveUp(t, err)
+	}
 	tx, modified, err := transaction.Reopen(ctx, a.target, t, a.opt.Jobs)
 	if err == nil {
 		err = listMismatches(modified)
 	}
 	if err != nil {
-		return errors.Join(err, transaction.Drop(a.target, t, err.Error()))
+		return a.giveUp(t, err)
 	}
 	run := a.runnerOf(t)
 	if err := run.before(ctx, tx); err != nil {

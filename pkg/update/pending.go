@@ -90,7 +90,7 @@ func (a *applier) waits(p *patch.Reader, r *Result) (bool, error) {
 	if begin.Patch != p.ID() || status == "" || status == Staged && !a.o.Stage {
 		return false, a.pendingError(t)
 	}
-	r.Status, r.Transaction = status, t.ID
+	r.Status, r.Transaction, r.atBoot = status, t.ID, status == Armed
 	r.Reboot = status != Awaiting && t.Find(journal.Ready).Reboot // it has been rebooted
 	return true, nil
 }
@@ -191,21 +191,11 @@ func (a *applier) commitStaged(ctx context.Context, t *state.Transaction) (*Resu
 	default:
 		return nil, a.pendingError(t)
 	}
-	if err := a.stillTrusted(t.Records[0]); err != nil {
+	if err := a.admitAgain(ctx, t); err != nil {
 		return nil, err
 	}
 	if !a.inWindow() {
 		return nil, a.outsideWindow()
-	}
-	ready := t.Find(journal.Ready)
-	if ready.Boot {
-		if r.Status = Staged; a.opt.DryRun {
-			return r, nil
-		}
-		if err := a.bootReady("it was staged for that"); err != nil {
-			return nil, err
-		}
-		return r, a.arm(t, r)
 	}
 	tx, modified, err := transaction.Reopen(ctx, a.target, t, a.opt.Jobs)
 	if err != nil {
@@ -213,6 +203,15 @@ func (a *applier) commitStaged(ctx context.Context, t *state.Transaction) (*Resu
 	}
 	if err := listMismatches(modified); err != nil {
 		return nil, failure.WithHint(err, "relkit patch-apply%[1]s --unstage; relkit patch-apply%[1]s PATCH  # looks at the tree again", a.opt.flags())
+	}
+	if t.Find(journal.Ready).Boot {
+		if err := a.bootReady("it was staged for that"); err != nil {
+			return nil, err
+		}
+		if r.Status = Staged; a.opt.DryRun {
+			return r, nil
+		}
+		return r, a.arm(t, r)
 	}
 	plan := tx.Describe()
 	if r.Changes = len(plan); a.opt.DryRun {

@@ -61,6 +61,7 @@ func (a *applier) planOn(r *Result, p *patch.Reader, entries *patch.Entries, s *
 	s.Replaced = slices.DeleteFunc(s.Replaced, a.planned.touched)
 	a.tell(r, s)
 	r.Status, r.Changes = Planned, len(entries.Changes)
+	r.atBoot = a.o.AtBoot || a.opt.Root == "/" && p.Header().Reboot == patch.RebootRequired
 	stays := map[string]journal.Deviation{}
 	for _, d := range s.Deviations {
 		stays[d.Path] = d

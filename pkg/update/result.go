@@ -53,6 +53,9 @@ type Result struct {
 	Reboot bool `json:"reboot,omitempty"`
 	// VisibleSeconds is the time from the first change of the tree to the last.
 	VisibleSeconds float64 `json:"visible_seconds,omitempty"`
+
+	// atBoot says that it is committed at the next boot, or in a dry run would be.
+	atBoot bool
 }
 
 // ApplySchema is the schema of Result.

@@ -63,6 +63,7 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	for _, path := range l.survey.Kept {
 		r.Kept = append(r.Kept, manifest.Escape(path))
 	}
+	r.atBoot = l.boot
 	if a.opt.DryRun {
 		r.Status, r.Plan = Planned, l.survey.Describe()
 		a.planned.add(h, l.entries)
