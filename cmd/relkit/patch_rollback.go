@@ -118,8 +118,15 @@ func (e *env) printRolledBack(results []update.RollbackResult) error {
 		for _, path := range r.Modified {
 			e.Log.Warn("changed since the patch was applied", "path", path)
 		}
+		told := map[string]bool{}
+		for _, d := range r.Deviations {
+			e.Log.Warn(d.Path + ": " + d.Why())
+			told[d.Old], told[d.Saved] = true, true
+		}
 		for _, path := range r.Kept {
-			e.Log.Warn("what stood in the way was kept", "path", path)
+			if !told[path] {
+				e.Log.Warn("what stood in the way was kept", "path", path)
+			}
 		}
 		if r.HookFailed != "" {
 			e.Log.Warn("the patch was taken back, and its hook failed: " + r.HookFailed)

@@ -113,7 +113,7 @@ func (s *scope) filter(all []manifest.Entry) []manifest.Entry {
 }
 
 // asides are what names end in that relkit gives to what it puts beside a file.
-var asides = []string{transaction.NewSuffix, transaction.SavedSuffix}
+var asides = []string{transaction.NewSuffix, transaction.SavedSuffix, transaction.OldSuffix}
 
 func (s *scope) leavesOut(path string) bool {
 	if slices.ContainsFunc(asides, func(suffix string) bool { return strings.HasSuffix(path, suffix) }) {

@@ -141,7 +141,7 @@ func (a *applier) boot(ctx context.Context, t *state.Transaction, o BootOptions)
 		}
 		return a.commitAtBoot(ctx, t)
 	case journal.Withdrawn:
-		if t.Find(journal.Applied) == nil {
+		if !confirmed(t) {
 			return a.rollbackAtBoot(ctx, t) // it ends a trial, under whatever kernel
 		}
 		if giveUp, err := a.unswitched(t, o.Entry); err != nil {
@@ -197,19 +197,14 @@ func (a *applier) commitAtBoot(ctx context.Context, t *state.Transaction) error 
 	return tx.Await()
 }
 
-// rollbackAtBoot takes back what is withdrawn. Of one that was never confirmed
-// what was changed since is replaced and kept beside, unless it is to be left:
-// the kernel from before runs, there is nobody to ask, and what was asked for
-// when there was held of the files as they were then.
+// rollbackAtBoot takes back what is withdrawn: see atBoot. The kernel from before
+// runs, and what was asked for held of the files as they were then.
 func (a *applier) rollbackAtBoot(ctx context.Context, t *state.Transaction) error {
 	w := t.Find(journal.Withdrawn)
-	on := transaction.OnModified(w.OnModified)
-	if t.Find(journal.Applied) == nil && on != transaction.OnModifiedKeep {
-		on = transaction.OnModifiedReplace
-	}
-	rb, err := transaction.OpenRollback(ctx, a.target, t, a.opt.Jobs)
+	on := atBoot(t, transaction.OnModified(w.OnModified))
+	rb, err := transaction.OpenRollback(ctx, a.target, t, transaction.RollbackOptions{OnModified: on, Jobs: a.opt.Jobs})
 	if err == nil {
-		err = rb.Commit(on, journal.Record{Reason: w.Reason}, func() {
+		err = rb.Commit(journal.Record{Reason: w.Reason}, func() {
 			run := a.runnerOf(t)
 			if err := run.script(ctx, t, hookPostRollback); err != nil {
 				a.opt.Log.Warn("the old tree is back, and the post-rollback hook failed", "err", err)
@@ -219,7 +214,7 @@ func (a *applier) rollbackAtBoot(ctx context.Context, t *state.Transaction) erro
 	if err == nil || failure.Of(err) == failure.Mixed || t.Status() != journal.Withdrawn {
 		return err
 	}
-	if t.Find(journal.Applied) == nil {
+	if !confirmed(t) {
 		return err // nobody has confirmed it, so it must not stand as if; the next boot tries again
 	}
 	// It stands as it is; who asked for it sees the reason.

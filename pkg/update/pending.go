@@ -107,7 +107,7 @@ func (m *machine) pendingError(t *state.Transaction) error {
 			"reboot  # or give it up: relkit patch-apply%s --unstage", flags)
 	case journal.Withdrawn:
 		err := failure.Errorf(failure.Refused, "patch %s is taken back at the next boot", id)
-		if t.Find(journal.Applied) == nil {
+		if !confirmed(t) {
 			return failure.WithHint(err, "reboot")
 		}
 		return failure.WithHint(err, "reboot  # or keep the patch: relkit patch-apply%s --unstage", flags)
@@ -269,7 +269,7 @@ func Unstage(_ context.Context, o Options) (r *Result, err error) {
 	if err != nil || t == nil {
 		return nil, errors.Join(err, a.refuse(failure.Errorf(failure.Refused, "nothing is staged"), journal.AuditLine{}))
 	}
-	stays := t.Status() == journal.Withdrawn && t.Find(journal.Applied) != nil
+	stays := t.Status() == journal.Withdrawn && confirmed(t)
 	if s := t.Status(); s != journal.Ready && s != journal.Armed && !stays {
 		return nil, a.refuse(a.pendingError(t), auditOfBegin(t))
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
-	"github.com/relkit/relkit/pkg/format/manifest"
 )
 
 // RollbackOptions say how far back to go.
@@ -48,8 +47,11 @@ type RollbackResult struct {
 	Product     string `json:"product"`
 	From        string `json:"from"`
 	To          string `json:"to"`
-	// Modified are paths that something else had changed since, vis(3)-escaped.
+	// Modified are paths that something else had changed since, vis(3)-escaped, but
+	// for the config files of Deviations.
 	Modified []string `json:"modified,omitempty"`
+	// Deviations are config files that were changed since, and what becomes of each.
+	Deviations []journal.Deviation `json:"deviations,omitempty"`
 	// HookFailed is what the post-rollback hook failed with; the old tree is back all the same.
 	HookFailed string `json:"hook_failed,omitempty"`
 	// Kept are what was left, and the names under which what stood there was kept, vis(3)-escaped.
@@ -57,7 +59,8 @@ type RollbackResult struct {
 	VisibleSeconds float64  `json:"visible_seconds,omitempty"`
 }
 
-// Rollback takes back applied patches, newest first, one transaction each.
+// Rollback takes back applied patches, newest first, one transaction each. Of
+// several each is looked at before the first is taken back.
 func Rollback(ctx context.Context, o RollbackOptions) (results []RollbackResult, err error) {
 	m, err := openMachine(o.Options)
 	if err != nil {
@@ -79,14 +82,17 @@ func Rollback(ctx context.Context, o RollbackOptions) (results []RollbackResult,
 		return nil, m.refuse(err, journal.AuditLine{})
 	}
 	o.BelowFloor = below // what was not needed is not told
+	if len(todo) > 1 || o.DryRun {
+		if results, err = m.lookAtAll(ctx, todo, o); err != nil || o.DryRun {
+			return results, err
+		}
+		results = nil
+	}
 	for i, t := range todo {
 		o.Last = len(todo) - i // for hints: what is left to do
-		r, err := m.rollback(ctx, t, o, i)
+		r, err := m.rollback(ctx, t, o)
 		if err != nil {
-			begin := t.Find(journal.Begin)
-			err = m.refuse(fmt.Errorf("rolling back patch %s: %w", begin.PatchID, err),
-				journal.AuditLine{Patch: begin.Patch, PatchID: begin.PatchID, To: begin.From})
-			if len(results) > 0 && !o.DryRun {
+			if err = m.refuseRollback(t, err); len(results) > 0 {
 				err = failure.Changed(err)
 			}
 			return results, err
@@ -94,6 +100,13 @@ func Rollback(ctx context.Context, o RollbackOptions) (results []RollbackResult,
 		results = append(results, *r)
 	}
 	return results, nil
+}
+
+// refuseRollback names the patch in what went wrong, in the audit log too.
+func (m *machine) refuseRollback(t *state.Transaction, err error) error {
+	begin := t.Find(journal.Begin)
+	return m.refuse(fmt.Errorf("rolling back patch %s: %w", begin.PatchID, err),
+		journal.AuditLine{Patch: begin.Patch, PatchID: begin.PatchID, To: begin.From})
 }
 
 // waived are the flags that lower safety and were used.
@@ -172,35 +185,16 @@ func (m *machine) backTo(patch string, all, active []*state.Transaction) ([]*sta
 	return nil, failure.WithHint(failure.Errorf(failure.Refused, "patch %q %s", patch, why), "relkit patch-rollback%s --list", m.opt.flags())
 }
 
-func (m *machine) rollback(ctx context.Context, t *state.Transaction, o RollbackOptions, before int) (*RollbackResult, error) {
-	begin := t.Find(journal.Begin)
-	r := &RollbackResult{Schema: RollbackSchema, Status: "planned", Transaction: t.ID, Patch: begin.PatchID, Product: begin.To.Product, From: begin.To.Version}
-	if begin.From != nil {
-		r.To = begin.From.Version
-	}
-	if o.DryRun && before > 0 {
-		return r, nil // what it would meet is known only once the ones before it are taken back
-	}
-	if err := m.allowMounts(); err != nil {
-		return nil, err
-	}
-	run := &runner{root: m.opt.Root, target: m.target, timeout: o.HookTimeout, output: o.Output}
-	run.environment(begin.PatchID, begin.To.Product, r.From, r.To)
-	if m.takesBoot(t, o) {
-		return r, m.withdraw(ctx, t, o, run, r)
-	}
-	rb, err := transaction.OpenRollback(ctx, m.target, t, m.opt.Jobs)
+// rollback takes one transaction back, or has the next boot do so.
+func (m *machine) rollback(ctx context.Context, t *state.Transaction, o RollbackOptions) (*RollbackResult, error) {
+	rb, r, err := m.lookBack(ctx, t, o, nil)
 	if err != nil {
 		return nil, err
 	}
-	for _, mm := range rb.Modified {
-		r.Modified = append(r.Modified, manifest.Escape(mm.Path))
-	}
-	if len(rb.Modified) > 0 && (o.OnModified == "" || o.OnModified == transaction.OnModifiedAbort) {
-		return nil, modifiedError(rb.Modified, o)
-	}
-	if o.DryRun {
-		return r, nil
+	run := &runner{root: m.opt.Root, target: m.target, timeout: o.HookTimeout, output: o.Output}
+	run.environment(r.Patch, r.Product, r.From, r.To)
+	if m.takesBoot(t, o) {
+		return r, m.withdraw(ctx, t, o, run, r)
 	}
 	if err := run.script(ctx, t, hookPreRollback); err != nil {
 		return nil, err
@@ -218,7 +212,7 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 			return nil, err
 		}
 	}
-	err = rb.Commit(o.OnModified, record, func() {
+	err = rb.Commit(record, func() {
 		// The old tree is back whatever this hook says, and a signal does not
 		// change that: it runs to its end or its deadline.
 		ctx := context.WithoutCancel(ctx)
@@ -252,15 +246,3 @@ func (o *RollbackOptions) rest() string {
 	return text
 }
 
-func modifiedError(all []transaction.Mismatch, o RollbackOptions) error {
-	text := "files were changed since the patch was applied"
-	for i, mm := range all {
-		if i == 20 {
-			text += fmt.Sprintf("\n  … and %d more", len(all)-i)
-			break
-		}
-		text += fmt.Sprintf("\n  %s: %s", manifest.Escape(mm.Path), mm.Why)
-	}
-	return failure.WithHint(failure.Errorf(failure.Refused, "%s", text),
-		"relkit patch-rollback%s --on-modified replace%s", o.flags(), o.rest())
-}

@@ -34,7 +34,7 @@ func (u undoHooks) AfterUndo(j *state.Transaction) {
 
 // script runs a rollback hook where the post hook had begun or the patch stood, once.
 func (u undoHooks) script(run *runner, j *state.Transaction, name string) {
-	if posts, _ := j.HookRuns(hookPost); posts == 0 && j.Find(journal.Rollback) == nil {
+	if posts, _ := j.HookRuns(hookPost); posts == 0 && j.This(journal.Rollback) == nil {
 		return
 	}
 	if _, result := j.HookRuns(name); result == hookOK {

@@ -3,13 +3,11 @@ package update
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
-	"github.com/relkit/relkit/pkg/format/manifest"
 )
 
 // awaits tells whether t was committed at boot and not confirmed.
@@ -30,6 +28,9 @@ func (m *machine) withdrawnForNothing(t *state.Transaction, o RollbackOptions) b
 	return t.Status() == journal.Withdrawn && !m.takesBoot(t, o)
 }
 
+// confirmed tells whether t was applied for good, since it was committed last.
+func confirmed(t *state.Transaction) bool { return t.This(journal.Applied) != nil }
+
 // oneAtBoot refuses more than one rollback at boot: the second can only be
 // verified on the tree that the first leaves.
 func (m *machine) oneAtBoot(todo []*state.Transaction, o RollbackOptions) error {
@@ -44,27 +45,10 @@ func (m *machine) oneAtBoot(todo []*state.Transaction, o RollbackOptions) error 
 
 // withdraw has a patch taken back at the next boot, before a file of it runs.
 func (m *machine) withdraw(ctx context.Context, t *state.Transaction, o RollbackOptions, run *runner, r *RollbackResult) error {
-	if m.opt.Boot != nil {
-		if err := m.opt.Boot.Ready(); err != nil {
-			return failure.As(failure.Refused, fmt.Errorf("the patch has to be taken back at boot: %w", err))
-		}
-	}
-	rb, err := transaction.OpenRollback(ctx, m.target, t, m.opt.Jobs)
-	if err != nil {
-		return err
-	}
-	for _, mm := range rb.Modified {
-		r.Modified = append(r.Modified, manifest.Escape(mm.Path))
-	}
-	if len(rb.Modified) > 0 && (o.OnModified == "" || o.OnModified == transaction.OnModifiedAbort) {
-		return modifiedError(rb.Modified, o)
-	}
-	if o.DryRun {
-		return nil
-	}
 	if err := run.script(ctx, t, hookPreRollback); err != nil {
 		return err
 	}
+	var err error
 	record := journal.Record{Event: journal.Withdrawn, Reason: "asked for", OnModified: string(o.OnModified), Insecure: o.waived()}
 	if awaits(t) {
 		err = m.endTrial(t, record)

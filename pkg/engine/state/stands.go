@@ -1,6 +1,8 @@
 package state
 
 import (
+	"slices"
+
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/version"
 )
@@ -22,14 +24,38 @@ func (t *Transaction) Stands() bool {
 
 // Deviations are the paths that are not as the patches say, since somebody had
 // changed them when a patch came: those of the newest transaction that stands,
-// whose record has the earlier ones too.
+// whose record has the earlier ones too, and what the rollbacks since then have
+// left as its owner made it.
 func Deviations(all []*Transaction) []journal.Deviation {
-	for i := len(all) - 1; i >= 0; i-- {
-		if all[i].Stands() {
-			return all[i].Find(journal.Begin).Deviations
+	var stand []journal.Deviation
+	var back []*journal.Record // newest first
+	for _, t := range slices.Backward(all) {
+		if t.Stands() {
+			stand = t.Find(journal.Begin).Deviations
+			break
+		}
+		if t.Find(journal.RolledBack) != nil {
+			back = append(back, t.Find(journal.Rollback))
 		}
 	}
-	return nil
+	if len(back) == 0 {
+		return stand
+	}
+	var found []journal.Deviation
+	known := map[string]bool{}
+	add := func(more []journal.Deviation) {
+		for _, d := range more {
+			if stays := d.Outcome != journal.Saved && d.Outcome != journal.MetadataKept; stays && !known[d.Path] {
+				found = append(found, d)
+			}
+			known[d.Path] = true
+		}
+	}
+	for _, r := range slices.Backward(back) { // the last of a path's rollbacks has the last word
+		add(r.Deviations)
+	}
+	add(stand)
+	return found
 }
 
 // Floor is the oldest version of a product that may be installed: the highest

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strconv"
 
 	"github.com/relkit/relkit/pkg/format/digest"
@@ -89,6 +90,27 @@ func (t *Transaction) Find(e journal.Event) *journal.Record {
 	return nil
 }
 
+// turn are the records since the transaction was taken back last: all, where it
+// never was. One that is committed again goes through its states anew.
+func (t *Transaction) turn() []journal.Record {
+	for i := len(t.Records) - 2; i >= 0; i-- { // of one that is taken back, those that led there
+		if t.Records[i].Event == journal.RolledBack {
+			return t.Records[i+1:]
+		}
+	}
+	return t.Records
+}
+
+// This is Find among the records since the transaction was taken back last.
+func (t *Transaction) This(e journal.Event) *journal.Record {
+	for _, r := range slices.Backward(t.turn()) {
+		if r.Event == e {
+			return &r
+		}
+	}
+	return nil
+}
+
 // Active tells whether the transaction was applied, stands, and can be rolled back.
 func (t *Transaction) Active() bool {
 	return t.Status() == journal.Applied || t.Status() == journal.Reapplied
@@ -108,18 +130,23 @@ func (t *Transaction) Pending() bool {
 // one that committed it is the first.
 func (t *Transaction) Boots() int {
 	n := 0
-	for i := range t.Records {
-		if e := t.Records[i].Event; e == journal.Awaiting || e == journal.Booted {
+	for _, r := range t.turn() {
+		if r.Event == journal.Awaiting || r.Event == journal.Booted {
 			n++
 		}
 	}
 	return n
 }
 
-// HookRuns is how often a hook was started, and how it ended last, "" where it did not.
+// HookRuns is how often a hook was started since the transaction was taken back
+// last, and how it ended last, "" where it did not.
 func (t *Transaction) HookRuns(name string) (started int, result string) {
-	for i := range t.Records {
-		if r := &t.Records[i]; r.Event == journal.Hook && r.Hook == name {
+	turn := t.turn()
+	if t.TakenBack() {
+		turn = nil
+	}
+	for i := range turn {
+		if r := &turn[i]; r.Event == journal.Hook && r.Hook == name {
 			started, result = max(started, r.Attempt), r.Result
 		}
 	}

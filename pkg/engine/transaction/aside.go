@@ -1,7 +1,6 @@
 package transaction
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -24,7 +23,7 @@ func (x *Tx) keep(path string) { x.kept = append(x.kept, manifest.Escape(path)) 
 
 // setAside renames something that is in the way.
 func (x *Tx) setAside(top int, path string) error {
-	name, err := x.savedName(path)
+	name, err := x.freeName(path, SavedSuffix)
 	if err != nil {
 		return err
 	}
@@ -48,9 +47,11 @@ func (x *Tx) moveAside(top int, from, to string) error {
 	return nil
 }
 
-func (x *Tx) savedName(path string) (string, error) {
+// freeName is the first name beside path, with that suffix and a number, that
+// nothing has.
+func (x *Tx) freeName(path, suffix string) (string, error) {
 	for n := 1; n < 1000; n++ {
-		name := path + SavedSuffix
+		name := path + suffix
 		if n > 1 {
 			name = fmt.Sprintf("%s.%d", name, n)
 		}
@@ -59,7 +60,7 @@ func (x *Tx) savedName(path string) (string, error) {
 			return name, err
 		}
 	}
-	return "", errors.New("too many saved copies beside " + path)
+	return "", fmt.Errorf("%q and 998 more are there already", path+suffix)
 }
 
 // saveDisplaced gives a name to what backward took out of step i's path, where
@@ -69,7 +70,7 @@ func (x *Tx) savedName(path string) (string, error) {
 // a folder that never got to its place, and they are nobody else's.
 func (x *Tx) saveDisplaced(i int, known map[string]bool) error {
 	step := &x.plan.Steps[i]
-	if step.Do == journal.Take {
+	if step.Do == journal.Take || x.decided.owners[i] {
 		return nil
 	}
 	for _, slot := range []string{x.slot(i), x.slot(i) + undoSuffix} {
@@ -81,13 +82,14 @@ func (x *Tx) saveDisplaced(i int, known map[string]bool) error {
 			continue
 		}
 		ours, err := x.isOurs(slot, info, step, known)
+		ours = ours && !x.decided.saved[i] // which is known to be changed, however it looks
 		if err != nil {
 			return err
 		}
 		if ours {
 			continue
 		}
-		name, err := x.savedName(step.Path())
+		name, err := x.freeName(step.Path(), SavedSuffix)
 		if err != nil {
 			return err
 		}

@@ -13,8 +13,8 @@ func (x *Tx) setMetas(toNew bool) error {
 	for i := range x.plan.Steps {
 		step := &x.plan.Steps[i]
 		e := step.Old
-		if toNew {
-			e = step.New
+		if toNew || e == nil {
+			e = step.New // on the way back too, of a folder that stays since it holds something
 		}
 		if step.Do != journal.Meta || e == nil || x.skip[i] {
 			continue

@@ -108,7 +108,8 @@ func (u *unnamed) visit(path string) error {
 
 // isAside tells whether a name is one that relkit gives.
 func isAside(path string) bool {
-	return strings.HasSuffix(path, NewSuffix) || strings.Contains(path[strings.LastIndexByte(path, '/')+1:], SavedSuffix)
+	name := path[strings.LastIndexByte(path, '/')+1:]
+	return strings.HasSuffix(name, NewSuffix) || strings.Contains(name, SavedSuffix) || strings.Contains(name, OldSuffix)
 }
 
 // Removed are the paths that go because they are managed and not in the full

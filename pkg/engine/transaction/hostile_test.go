@@ -175,14 +175,14 @@ func TestStrangersInOurFolders(t *testing.T) {
 				if err := x.Finish(); err != nil {
 					t.Fatal(err)
 				}
-				r, err := OpenRollback(context.Background(), tg, x.Journal, 2)
+				r, err := OpenRollback(context.Background(), tg, x.Journal, RollbackOptions{OnModified: OnModifiedReplace, Jobs: 2})
 				if err != nil {
 					t.Fatal(err)
 				}
 				if len(r.Modified) != 3 {
 					t.Fatalf("modified: %v", r.Modified)
 				}
-				if err := r.Commit(OnModifiedReplace, journal.Record{}, nil); err != nil {
+				if err := r.Commit(journal.Record{}, nil); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -119,16 +119,7 @@ func sameBytes(a, b *manifest.Entry) bool {
 func withOwners(l *look) look {
 	c, done := *l.Change, *l
 	if c.New != nil {
-		e := *c.New
-		if l.live.Mode != c.Old.Mode {
-			e.Mode = l.live.Mode
-		}
-		if l.live.UID != c.Old.UID || l.live.GID != c.Old.GID {
-			e.UID, e.GID = l.live.UID, l.live.GID
-		}
-		if !sameXattrs(l.live.Xattrs, c.Old.Xattrs) {
-			e.Xattrs = l.live.Xattrs
-		}
+		e := ownersOf(l.live, c.Old, c.New)
 		c.New = &e
 	}
 	c.Old = l.live

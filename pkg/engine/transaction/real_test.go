@@ -187,11 +187,11 @@ func TestRollbackOfModified(t *testing.T) {
 			if err := fsys.WriteFile(m.FS(), "gone", []byte("again"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-			r, err := OpenRollback(context.Background(), tg, transactions(t, tg.State)[0], 2)
+			r, err := OpenRollback(context.Background(), tg, transactions(t, tg.State)[0], RollbackOptions{OnModified: on, Jobs: 2})
 			if err != nil {
 				t.Fatal(err)
 			}
-			err = r.Commit(on, journal.Record{}, nil)
+			err = r.Commit(journal.Record{}, nil)
 			read := func(name string) string {
 				b, err := fsys.ReadFile(m.FS(), name, 1<<20)
 				if err != nil {
@@ -236,7 +236,7 @@ func TestFree(t *testing.T) {
 	if got := snapshot(t, m.FS()); got != after {
 		t.Error(firstDifference(got, after))
 	}
-	if _, err := OpenRollback(context.Background(), tg, transactions(t, tg.State)[0], 1); failure.Of(err) != failure.Refused {
+	if _, err := OpenRollback(context.Background(), tg, transactions(t, tg.State)[0], RollbackOptions{}); failure.Of(err) != failure.Refused {
 		t.Errorf("rolling back without copies: %v", err)
 	}
 	checkAudit(t, tg.State, "freed")

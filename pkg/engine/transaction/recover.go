@@ -79,9 +79,13 @@ func (x *Tx) readPlan() (err error) {
 	}
 	x.skip = map[int]bool{}
 	if r := x.Journal.Find(journal.Rollback); r != nil && x.Journal.Status() == journal.Rollback {
+		if err := x.checkDecisions(r); err != nil {
+			return err
+		}
 		for _, i := range r.Skip {
 			x.skip[i] = true
 		}
+		x.decided = decisionsOf(r)
 	}
 	return nil
 }

@@ -133,6 +133,9 @@ func (x *Tx) takeBack(i int, info fsys.Info, there bool) error {
 	if !there {
 		return nil // what was created is gone already
 	}
+	if x.decided.saved[i] && info.Kind != manifest.Dir {
+		return x.setAside(step.Top, path) // while its folder is there
+	}
 	if info.Kind == manifest.Dir {
 		names, err := x.Root.ReadDir(path)
 		if err != nil {

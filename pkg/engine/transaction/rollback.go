@@ -28,22 +28,46 @@ const (
 
 // Rollback is a rollback of one applied transaction, verified and not begun.
 type Rollback struct {
-	x *Tx
-	// Modified are paths that are not as the transaction left them.
+	x  *Tx
+	on OnModified
+	// Modified are paths that are not as the transaction left them, but for what
+	// Deviations tell of.
 	Modified []Mismatch
-	skip     []int
+	// Deviations are the config files that were changed since, and what becomes of
+	// each; where all that was changed is replaced there are none.
+	Deviations []journal.Deviation
+	// skip are the steps of Modified.
+	skip []int
+	// decided is what the record of the rollback says about single steps.
+	decided journal.Record
 	// tops are the transaction's, with how they are mounted now.
 	tops []journal.Top
-	// looks are the inodes that stood at the paths when they were verified.
+	// looks are the inodes that stood at the paths when they were verified, lives
+	// tells where any did.
 	looks []fsys.Info
+	lives []bool
+	// ahead says that others come before it, as they were looked at.
+	ahead *ahead
 	// Visible is how long Commit took from the first change of the tree to the last.
 	Visible time.Duration
+}
+
+// RollbackOptions are what a look at an applied transaction needs to know.
+type RollbackOptions struct {
+	// OnModified says what to do about paths that something else has changed since,
+	// and, where it is replace, about config files too; "" is abort.
+	OnModified OnModified
+	// Jobs is how many files are read at a time; 0 means 1.
+	Jobs int
+	// After are the rollbacks that come before this one, in their order: looked at
+	// and not made. It is looked at as if they were, and cannot be made itself.
+	After []*Rollback
 }
 
 // OpenRollback verifies that an applied transaction can be taken back: every
 // old inode in the slots is whole, by digest, and the live paths are as the
 // transaction left them. It changes nothing.
-func OpenRollback(ctx context.Context, t Target, j *state.Transaction, jobs int) (*Rollback, error) {
+func OpenRollback(ctx context.Context, t Target, j *state.Transaction, o RollbackOptions) (*Rollback, error) {
 	switch j.Status() {
 	case journal.Applied, journal.Reapplied, journal.Withdrawn, journal.Awaiting, journal.Booted: // the last two to be looked at only
 	default:
@@ -61,10 +85,11 @@ func OpenRollback(ctx context.Context, t Target, j *state.Transaction, jobs int)
 	if err != nil {
 		return nil, err
 	}
-	r := &Rollback{x: x, tops: tops, looks: make([]fsys.Info, len(x.plan.Steps))}
-	v := verifier{x: x, known: x.newNames(), found: make([]finding, len(x.plan.Steps))}
+	n := len(x.plan.Steps)
+	r := &Rollback{x: x, on: o.OnModified, tops: tops, looks: make([]fsys.Info, n), lives: make([]bool, n), ahead: aheadOf(o.After)}
+	v := verifier{x: x, known: x.newNames(), found: make([]finding, n), ahead: r.ahead}
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(max(1, jobs))
+	g.SetLimit(max(1, o.Jobs))
 	for i := range x.plan.Steps {
 		g.Go(func() (err error) {
 			v.found[i], err = v.step(ctx, i)
@@ -74,50 +99,77 @@ func OpenRollback(ctx context.Context, t Target, j *state.Transaction, jobs int)
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	for i, f := range v.found {
-		r.looks[i] = f.info
+	return r, r.judge(v.found)
+}
+
+// judge sorts what was found into what is modified and what is decided.
+func (r *Rollback) judge(found []finding) error {
+	d, err := newDecider(r)
+	if err != nil {
+		return err
+	}
+	for i, f := range found {
+		r.looks[i], r.lives[i] = f.info, f.live != nil
 		if f.stayed {
-			x.skip[i] = true
+			r.x.skip[i] = true
 		}
-		if f.why != "" {
-			r.Modified = append(r.Modified, Mismatch{Path: x.plan.Steps[i].Path(), Why: f.why})
+		if f.why == "" {
+			continue
+		}
+		done := false
+		if r.on != OnModifiedReplace {
+			if done, err = d.decide(i, f.live); err != nil {
+				return err
+			}
+		}
+		if !done {
+			r.Modified = append(r.Modified, Mismatch{Path: r.x.plan.Steps[i].Path(), Why: f.why})
 			r.skip = append(r.skip, i)
 		}
 	}
-	return r, nil
+	return nil
+}
+
+// Refused tells whether Commit refuses the rollback for what was modified.
+func (r *Rollback) Refused() bool {
+	return len(r.Modified) > 0 && r.on != OnModifiedKeep && r.on != OnModifiedReplace
 }
 
 // Commit takes the transaction back. On an error the tree is again as the
 // transaction had left it (failure.Restored), or neither (failure.Mixed).
 //
 // A power cut before the record "rollback" is durable changes nothing; after
-// it, Recover completes the rollback by asking the slots.
+// it, Recover completes the rollback by asking the slots, with the decisions that
+// the record holds.
 //
 // after, where not nil, is called once the old tree is back and durable, while
 // the transaction's scripts are still there.
-func (r *Rollback) Commit(on OnModified, record journal.Record, after func()) error {
+func (r *Rollback) Commit(record journal.Record, after func()) error {
 	x := r.x
-	if len(r.Modified) > 0 {
-		switch on {
-		case OnModifiedKeep:
-			for _, i := range r.skip {
-				x.skip[i] = true
-			}
-		case OnModifiedReplace:
-		default:
-			return failure.Errorf(failure.Refused, "%q %s since the patch was applied", r.Modified[0].Path, r.Modified[0].Why)
+	switch {
+	case r.ahead != nil:
+		return failure.Errorf(failure.Refused, "transaction %s was looked at as it will be once others are taken back", x.Journal.ID)
+	case r.Refused():
+		return failure.Errorf(failure.Refused, "%q %s since the patch was applied", r.Modified[0].Path, r.Modified[0].Why)
+	case r.on == OnModifiedKeep:
+		for _, i := range r.skip {
+			x.skip[i] = true
 		}
+	case r.on == OnModifiedReplace:
+		r.replaceModified()
 	}
 	if err := r.lookAgain(); err != nil {
 		return err
 	}
 	record.Event, record.Time = journal.Rollback, x.Now()
-	record.Tops = r.tops
+	record.Tops, record.Deviations = r.tops, r.Deviations
+	record.Beside, record.Saved, record.Owners = r.decided.Beside, r.decided.Saved, r.decided.Owners
 	for i := range x.plan.Steps {
 		if x.skip[i] {
 			record.Skip = append(record.Skip, i)
 		}
 	}
+	x.decided = decisionsOf(&record)
 	if err := x.State.Append(x.Journal, record); err != nil {
 		// The record may be there although its writing failed; it must not stay,
 		// or the next run would complete a rollback that was told as refused.
@@ -194,6 +246,9 @@ func (r *Rollback) redo(cause error) error {
 	}
 	if err == nil {
 		err = x.unsetAside(false)
+	}
+	if err == nil {
+		err = x.unsetOwners()
 	}
 	if err == nil {
 		err = x.setMetas(true)

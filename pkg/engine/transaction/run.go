@@ -32,12 +32,12 @@ func Run(ctx context.Context, t Target, entries *patch.Entries, segments Segment
 // Revert takes an applied transaction back, and fails where something has
 // changed its paths since.
 func Revert(ctx context.Context, t Target, j *state.Transaction, jobs int) error {
-	r, err := OpenRollback(ctx, t, j, jobs)
+	r, err := OpenRollback(ctx, t, j, RollbackOptions{Jobs: jobs})
 	if err != nil {
 		return err
 	}
 	if len(r.Modified) > 0 {
 		return failure.Errorf(failure.Refused, "%q %s", r.Modified[0].Path, r.Modified[0].Why)
 	}
-	return r.Commit(OnModifiedAbort, journal.Record{Reason: "asked for"}, nil)
+	return r.Commit(journal.Record{Reason: "asked for"}, nil)
 }

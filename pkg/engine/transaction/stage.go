@@ -31,6 +31,7 @@ type Tx struct {
 	// replanned says that the plan is another than the one that was staged.
 	replanned bool
 	skip      map[int]bool
+	decided   decisions // of the rollback under way
 	kept      []string
 	asides    []aside
 	// unwritten is why the journal does not say yet that the old tree is back.
@@ -85,7 +86,7 @@ func Begin(t Target, s *Survey, r journal.Record) (*Tx, error) {
 	if len(s.Mismatches) > 0 {
 		return nil, failure.Errorf(failure.Refused, "the tree is not as expected: %q %s", s.Mismatches[0].Path, s.Mismatches[0].Why)
 	}
-	r.Time, r.Slot = t.Now(), newSlot()
+	r.Time, r.Slot, r.ConfigFiles = t.Now(), newSlot(), s.o.ConfigFiles
 	for i, top := range s.Plan.Tops {
 		info, err := t.Root.Lstat(top.Path)
 		if err != nil {

@@ -93,6 +93,18 @@ func (x *Tx) renameBack() error {
 			return fmt.Errorf("keeping what stood at %q: %w", x.plan.Steps[i].Path(), err)
 		}
 	}
+	for i := range x.plan.Steps {
+		var err error
+		switch {
+		case x.decided.owners[i]:
+			err = x.setOwners(i)
+		case x.decided.beside[i]:
+			err = x.putBeside(i)
+		}
+		if err != nil {
+			return fmt.Errorf("keeping what was made of %q: %w", x.plan.Steps[i].Path(), err)
+		}
+	}
 	return x.setMetas(false)
 }
 
@@ -161,6 +173,6 @@ func (x *Tx) closeKept(event journal.Event) {
 // file system that cannot exchange names has it under others, and what somebody
 // had changed was treated as that was asked for.
 func (r *Rollback) again() bool {
-	return len(r.Modified) == 0 && len(r.x.kept) == 0 &&
+	return len(r.Modified) == 0 && len(r.Deviations) == 0 && len(r.x.kept) == 0 &&
 		!slices.ContainsFunc(r.x.plan.Tops, func(t journal.PlanTop) bool { return !t.Exchange })
 }

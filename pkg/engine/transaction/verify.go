@@ -19,11 +19,16 @@ type verifier struct {
 	// known are the paths that the transaction has made.
 	known map[string]bool
 	found []finding
+	// ahead is what rollbacks that come first will have made of the tree.
+	ahead *ahead
 }
 
 // finding is what stands at a step's path.
 type finding struct {
 	info fsys.Info
+	// live is that as an entry, nil for nothing; a file has its digest where it has
+	// the size of one of the step's sides.
+	live *manifest.Entry
 	// why says how it is not as it was left, "" where it is.
 	why string
 	// stayed tells of a folder that the commit put back since it was not empty.
@@ -44,77 +49,95 @@ func (x *Tx) newNames() map[string]bool {
 func (v *verifier) step(ctx context.Context, i int) (f finding, err error) {
 	x, step := v.x, &v.x.plan.Steps[i]
 	if step.Do == journal.Meta {
-		f.why, err = x.folderChanged(step)
+		f.why, err = v.folderChanged(step)
 		return f, err
 	}
 	if step.Do != journal.Place {
-		slot := x.slot(i)
-		if step.Do == journal.Swap && !x.exchanges(step) {
-			slot += oldSuffix
-		}
-		if f.stayed, err = x.stayed(step, slot); err != nil || f.stayed {
+		slot := x.oldName(i)
+		if f.stayed, err = v.stayed(step, slot); err != nil || f.stayed {
 			return f, err
 		}
 		if err := x.verifyOld(ctx, step, slot); err != nil {
 			return f, failure.As(failure.Refused, fmt.Errorf("the rollback copy of %q: %w", step.Path(), err))
 		}
 	}
-	info, there, err := present(x.Root, step.Path())
-	if err != nil {
+	if err := v.look(ctx, step, &f); err != nil {
 		return f, err
 	}
-	f.info = info
 	if strings.HasSuffix(step.Path(), NewSuffix) {
 		return f, nil // for its owner to merge and remove; what is there goes, or is set aside
 	}
-	f.why, err = v.changed(ctx, step, info, there)
+	f.why, err = v.changed(step, f.live)
 	return f, err
 }
 
+// look finds what stands at a step's path, or will.
+func (v *verifier) look(ctx context.Context, step *journal.Step, f *finding) (err error) {
+	root, path, there := v.x.Root, step.Path(), false
+	if e, known := v.ahead.at(path); known {
+		f.live = e
+		return nil
+	}
+	if f.info, there, err = present(root, path); err != nil || !there {
+		return err
+	}
+	if f.info.Kind == manifest.Socket || f.info.Kind == manifest.Unknown {
+		f.live = &manifest.Entry{Path: path, Kind: f.info.Kind}
+		return nil
+	}
+	if f.live, err = live(root, path, f.info); err != nil || f.live.Kind != manifest.File {
+		return err
+	}
+	for _, e := range []*manifest.Entry{step.New, step.Old} {
+		if e != nil && e.Kind == manifest.File && e.Size == f.live.Size && f.live.Digest.IsZero() {
+			if f.live.Digest, err = hashFile(ctx, root, path, f.info); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // changed says how the live side is not as the transaction left it.
-func (v *verifier) changed(ctx context.Context, step *journal.Step, info fsys.Info, there bool) (string, error) {
+func (v *verifier) changed(step *journal.Step, live *manifest.Entry) (string, error) {
 	switch {
-	case step.New == nil && there:
+	case step.New == nil && live != nil:
 		return "exists again", nil
 	case step.New == nil:
 		return "", nil
-	case !there:
+	case live == nil:
 		return "was removed", nil
-	case info.Kind != step.New.Kind:
-		return fmt.Sprintf("is a %s now", info.Kind), nil
+	case live.Kind != step.New.Kind:
+		return fmt.Sprintf("is a %s now", live.Kind), nil
 	}
-	e, err := live(v.x.Root, step.Path(), info)
-	if err != nil {
-		return "", err
-	}
-	switch {
-	case e.Kind == manifest.File && e.Size == step.New.Size:
-		if e.Digest, err = hashFile(ctx, v.x.Root, e.Path, info); err != nil {
-			return "", err
-		}
-	case e.Kind == manifest.Dir:
-		names, err := v.x.Root.ReadDir(e.Path)
+	if live.Kind == manifest.Dir {
+		names, err := v.ahead.names(v.x.Root, step.Path())
 		if err != nil {
 			return "", err
 		}
-		if k := slices.IndexFunc(names, func(name string) bool { return !v.known[join(e.Path, name)] }); k >= 0 {
+		// What relkit has put beside a file is no reason: the folder stays with it.
+		strange := func(name string) bool { path := join(step.Path(), name); return !v.known[path] && !isAside(path) }
+		if k := slices.IndexFunc(names, strange); k >= 0 {
 			return fmt.Sprintf("holds %q, which the patch did not put there", names[k]), nil
 		}
 	}
-	return differs(e, step.New, false), nil
+	return differs(live, step.New, false), nil
 }
 
 // folderChanged says how a folder that was there before and still is has other
 // metadata than the transaction gave it. What it did not change is not looked at.
-func (x *Tx) folderChanged(step *journal.Step) (string, error) {
+func (v *verifier) folderChanged(step *journal.Step) (string, error) {
 	if step.Old == nil || step.New == nil || differs(step.Old, step.New, false) == "" {
 		return "", nil
 	}
-	info, there, err := present(x.Root, step.Path())
+	if e := v.ahead.meta(step.Path()); e != nil {
+		return differs(e, step.New, false), nil
+	}
+	info, there, err := present(v.x.Root, step.Path())
 	if err != nil || !there {
 		return "", err
 	}
-	e, err := live(x.Root, step.Path(), info)
+	e, err := live(v.x.Root, step.Path(), info)
 	if err != nil {
 		return "", err
 	}
@@ -140,14 +163,17 @@ func (x *Tx) verifyOld(ctx context.Context, step *journal.Step, slot string) err
 }
 
 // stayed tells whether step took a folder that was put back since it was not empty.
-func (x *Tx) stayed(step *journal.Step, slot string) (bool, error) {
+func (v *verifier) stayed(step *journal.Step, slot string) (bool, error) {
 	if step.Do != journal.Take || !isDir(step.Old) {
 		return false, nil
 	}
-	_, inSlot, err := present(x.Root, slot)
+	_, inSlot, err := present(v.x.Root, slot)
 	if err != nil || inSlot {
 		return false, err
 	}
-	info, there, err := present(x.Root, step.Path())
+	if e, known := v.ahead.at(step.Path()); known {
+		return isDir(e), nil
+	}
+	info, there, err := present(v.x.Root, step.Path())
 	return there && info.Kind == manifest.Dir, err
 }

@@ -16,7 +16,7 @@ func Waiting(t Target, j *state.Transaction, want func(path string) bool) (stage
 	if err := x.readPlan(); err != nil {
 		return nil, nil, err
 	}
-	back := j.Find(journal.Committed) != nil
+	back := j.This(journal.Committed) != nil
 	staged = map[string]string{}
 	for i := range x.plan.Steps {
 		step := &x.plan.Steps[i]

@@ -54,7 +54,7 @@ type AuditLine struct {
 	Attempt int    `json:"attempt,omitempty"`
 	Result  string `json:"result,omitempty"`
 	Output  string `json:"output,omitempty"`
-	// Deviations are what the patch met that its owner had changed.
+	// Deviations are what the patch, or its rollback, met that its owner had changed.
 	Deviations []Deviation `json:"deviations,omitempty"`
 	// JournalSeq is the Record.Seq up to which the log tells, with this line, of
 	// all records of the journals; 0 for none.
@@ -69,12 +69,16 @@ type AuditLine struct {
 
 // AuditOf is the audit line that record number n (from 1) of a transaction gives.
 func AuditOf(transaction string, n int, r *Record) AuditLine {
+	met := r.Deviations
+	if r.Event == Begin {
+		met = OfPatch(met, r.PatchID)
+	}
 	return AuditLine{
 		Time: r.Time, Event: r.Event, Transaction: transaction, Record: n, JournalSeq: r.Seq,
 		Patch: r.Patch, PatchID: r.PatchID, From: r.From, To: r.To,
 		Signoffs: r.Signoffs, Insecure: r.Insecure, Reason: r.Reason, Kept: r.Kept,
 		Hook: r.Hook, Attempt: r.Attempt, Result: r.Result, Output: r.Output,
-		Deviations: OfPatch(r.Deviations, r.PatchID),
+		Deviations: met,
 	}
 }
 

@@ -24,7 +24,9 @@ func EndedOf(transaction string, records []Record) Ended {
 		case Begin:
 			short.Patch, short.PatchID, short.From, short.To, short.Deviations = r.Patch, r.PatchID, r.From, r.To, r.Deviations
 			short.Supersedes, short.Provides, short.Floor = r.Supersedes, r.Provides, r.Floor
-		case Awaiting, Applied, Reapplied, Rollback, RolledBack, Undone, Aborted, Freed:
+		case Rollback:
+			short.Deviations = r.Deviations
+		case Awaiting, Applied, Reapplied, RolledBack, Undone, Aborted, Freed:
 		default:
 			continue
 		}

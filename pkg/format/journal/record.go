@@ -168,8 +168,15 @@ type Record struct {
 	Output string `json:"output,omitempty"`
 	// Units are the services that ran and were stopped: with Hook.
 	Units []string `json:"units,omitempty"`
-	// Skip are the ordinals of plan steps that a rollback leaves as they are: with Rollback.
-	Skip []int `json:"skip,omitempty"`
+	// Skip are the ordinals of plan steps that a rollback leaves as they are; of
+	// those, Beside are the ones whose old side it puts beside the path. Saved are
+	// the steps of which it sets aside what stands at the path, whatever that looks
+	// like; Owners those of which only the metadata was changed, which the old side
+	// is given: with Rollback.
+	Skip   []int `json:"skip,omitempty"`
+	Beside []int `json:"beside,omitempty"`
+	Saved  []int `json:"saved,omitempty"`
+	Owners []int `json:"owners,omitempty"`
 	// Reason says why: with Begin, of a repair or of what was waived, and with
 	// Undoing, Rollback, Withdrawn, Reapplied, Aborted, Freeing.
 	Reason string `json:"reason,omitempty"`
@@ -180,8 +187,12 @@ type Record struct {
 	Supersedes []string `json:"supersedes,omitempty"`
 	Provides   string   `json:"provides,omitempty"`
 	Floor      string   `json:"floor,omitempty"`
+	// ConfigFiles are the patch's globs of files that belong to the machine's
+	// owner: with Begin.
+	ConfigFiles []string `json:"config_files,omitempty"`
 	// Deviations are all paths that are not as the patches say once this
-	// transaction is applied, those of earlier ones among them: with Begin.
+	// transaction is applied, those of earlier ones among them: with Begin. With
+	// Rollback they are what it decides about config files that were changed since.
 	Deviations []Deviation `json:"deviations,omitempty"`
 }
 
