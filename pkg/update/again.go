@@ -198,33 +198,3 @@ func (a *applier) again(ctx context.Context, p *patch.Reader, t *state.Transacti
 	r.Reboot = p.Header().Reboot == patch.RebootRequired
 	return r, a.commit(ctx, tx, run, r)
 }
-
-// dropTakenBack gives up what was taken back, now that another patch comes: the
-// tree goes another way, and its room is needed.
-func (a *applier) dropTakenBack() error {
-	if a.opt.DryRun {
-		return nil
-	}
-	_, err := a.freeTakenBack("another patch was applied")
-	return err
-}
-
-// freeTakenBack frees every transaction that was taken back.
-func (m *machine) freeTakenBack(reason string) (freed []string, err error) {
-	all, err := m.target.State.Transactions()
-	if err != nil {
-		return nil, err
-	}
-	for _, t := range all {
-		if !t.TakenBack() {
-			continue
-		}
-		if !m.opt.DryRun {
-			if err := transaction.Free(m.target, t, reason); err != nil {
-				return freed, err
-			}
-		}
-		freed = append(freed, t.ID)
-	}
-	return freed, nil
-}

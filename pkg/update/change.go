@@ -20,6 +20,12 @@ func (a *applier) change(ctx context.Context, l *inspected, r *Result) error {
 	if err != nil {
 		return err
 	}
+	if l.survey.NeedsSpare {
+		// The patch is admitted, and there is no other room for it.
+		if _, err := a.freeTakenBack("its room is needed"); err != nil {
+			return err
+		}
+	}
 	tx, err := transaction.Begin(a.target, l.survey, record)
 	if err != nil {
 		return err

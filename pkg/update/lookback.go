@@ -22,7 +22,11 @@ func (m *machine) lookAtAll(ctx context.Context, todo []*state.Transaction, o Ro
 	for i, t := range todo {
 		rb, r, err := m.lookBack(ctx, t, o, first)
 		if err != nil && i > 0 {
-			err = fmt.Errorf("%w\nnone was taken back; relkit patch-rollback%s --last %d takes back those that came later", err, o.flags(), i)
+			hint := fmt.Sprintf("relkit patch-rollback%s --last %d", o.flags(), i)
+			if first := failure.Hint(err); first != "" {
+				hint = first + "; or only those that came later: " + hint
+			}
+			err = failure.WithHint(fmt.Errorf("%w\nnone was taken back", err), "%s", hint)
 		}
 		if err != nil {
 			return nil, m.refuseRollback(t, err)

@@ -35,8 +35,13 @@ func (a *applier) look(ctx context.Context, h *patch.Header, hooks map[string][]
 		}
 		deleted[path] = true
 	}
+	spare, err := a.spare()
+	if err != nil {
+		return nil, err
+	}
 	return transaction.Look(ctx, a.target.Root, entries, transaction.Options{
-		Jobs: a.opt.Jobs, Protected: a.protected, Scripts: len(hooks) > 0, Full: h.Full, Remount: a.target.Remount, Root: a.opt.Root,
+		Spare: spare,
+		Jobs:  a.opt.Jobs, Protected: a.protected, Scripts: len(hooks) > 0, Full: h.Full, Remount: a.target.Remount, Root: a.opt.Root,
 		Managed: h.Managed, Never: h.Never, Repair: a.o.Repair,
 		ConfigFiles: h.ConfigFiles, OnModified: a.o.OnModified, Deleted: deleted,
 	})

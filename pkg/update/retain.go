@@ -68,6 +68,9 @@ func (m *machine) retain() {
 		return // it may say that more is to be kept
 	}
 	defer m.opt.hold()()
+	if _, err := m.dropTakenBack(); err != nil {
+		m.opt.Log.Warn("what was taken back could not be given up; the next patch does", "err", err)
+	}
 	freed, err := m.prune(m.configured(), "retention")
 	if len(freed) > 0 {
 		m.opt.Log.Info(fmt.Sprintf("%d older patches can no longer be taken back: /%s keeps %d", len(freed), MachineFile, m.conf.Retention.Count()))

@@ -245,4 +245,3 @@ func (o *RollbackOptions) rest() string {
 	}
 	return text
 }
-

@@ -41,9 +41,6 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	case s.headOnly:
 		return nil, failure.Errorf(failure.Refused, "patch %s is committed at boot, or was asked for otherwise than what is kept of it allows: give the patch itself", h.ID)
 	}
-	if err := a.dropTakenBack(); err != nil {
-		return nil, err
-	}
 	l, err := a.inspect(ctx, p)
 	if err != nil {
 		return nil, err

@@ -224,7 +224,12 @@ func (s *Survey) measure() error {
 		if err != nil {
 			return fmt.Errorf("looking at the free space of %q: %w", top, err)
 		}
-		if uint64(s.StageBytes[i]) > space.FreeBytes || inodes[i] > space.FreeInodes {
+		bytes, spare := uint64(max(0, s.StageBytes[i])), s.o.Spare[top]
+		switch {
+		case bytes <= space.FreeBytes && inodes[i] <= space.FreeInodes:
+		case bytes <= space.FreeBytes+spare.Bytes && inodes[i] <= space.FreeInodes+spare.Inodes:
+			s.NeedsSpare = true
+		default:
 			return failure.Errorf(failure.Refused, "the file system of %q has %d bytes and %d inodes free, staging takes %d and %d",
 				top, space.FreeBytes, space.FreeInodes, s.StageBytes[i], inodes[i])
 		}

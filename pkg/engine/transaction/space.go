@@ -9,7 +9,8 @@ import (
 
 // FreeAfter is how many bytes will be free on the file system of path once the
 // plan is carried out: what is replaced is kept, so what is staged is what it
-// takes. A path that does not exist is where the nearest folder above it is.
+// takes; what can be spared goes once it stands. A path that does not exist is
+// where the nearest folder above it is.
 func (s *Survey) FreeAfter(path string) (int64, error) {
 	at := path
 	for {
@@ -30,6 +31,13 @@ func (s *Survey) FreeAfter(path string) (int64, error) {
 	info, err := s.root.Lstat(at)
 	if err != nil {
 		return 0, err
+	}
+	for top, spare := range s.o.Spare {
+		if t, there, err := present(s.root, top); err != nil {
+			return 0, err
+		} else if there && t.Dev == info.Dev {
+			free += int64(spare.Bytes)
+		}
 	}
 	for i, top := range s.tops.paths {
 		t, err := s.root.Lstat(top)

@@ -41,6 +41,8 @@ type Survey struct {
 	// NeedsFull says that a mismatch is one that a full patch would not have: the
 	// patch is built on content that was changed.
 	NeedsFull bool
+	// NeedsSpare says that there is room enough only once Options.Spare is given up.
+	NeedsSpare bool
 	// StageBytes is the size of all new content, by file system of Plan.Tops.
 	StageBytes []int64
 
@@ -90,9 +92,15 @@ type Options struct {
 	// Remount are mount points, relative to the root, that may be made writable for
 	// as long as a transaction works on them.
 	Remount []string
+	// Spare is the room that could be made on each file system, by its top folder:
+	// it counts where there is no other.
+	Spare map[string]Spare
 	// Root is where the tree lies, for the commands in hints; "" for /.
 	Root string
 }
+
+// Spare is room on a file system that could be made.
+type Spare struct{ Bytes, Inodes uint64 }
 
 // look is a change with what was found at its path.
 type look struct {
