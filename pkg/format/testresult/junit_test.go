@@ -11,6 +11,8 @@ import (
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/relkit/relkit/pkg/relkittest"
 )
 
 func parse(t *testing.T, text string) []Case {
@@ -39,8 +41,11 @@ second]]></error></testcase>
   <testcase classname="c.A" name="DISABLED_x" status="notrun" result="suppressed"/>
   <testcase classname="c.A" name="ctest" status="disabled"/>
   <testcase classname="c.A" name="again"><rerunFailure message="second"/><failure message="first"/></testcase>
-  <testcase classname="c.A" name="flaky"><flakyFailure message="once">trace</flakyFailure></testcase>
+  <testcase classname="c.A" name="flaky"><flakyFailure message="once"><stackTrace>trace</stackTrace><system-out>no</system-out></flakyFailure><flakyError message="twice"/></testcase>
   <testcase classname="c.A" name="worst"><skipped/><failure message="f"/><error message="e"/></testcase>
+  <testcase classname="c.A" name="said"><properties><property name="p"><failure/></property></properties><failure message="one">1</failure><failure message="two">2</failure></testcase>
+  <testcase classname="c.A" name="quiet"><system-out>printed</system-out><failure/><system-err>and cried
+</system-err></testcase>
   <error message="could not start"/>
  </testsuite>
 </testsuites>
@@ -55,6 +60,8 @@ second]]></error></testcase>
 		{Suite: "outer", Class: "c.A", Name: "again", Status: Failed, Message: "first"},
 		{Suite: "outer", Class: "c.A", Name: "flaky", Status: Passed, Flaky: true, Message: "once", Detail: "trace"},
 		{Suite: "outer", Class: "c.A", Name: "worst", Status: Errored, Message: "e"},
+		{Suite: "outer", Class: "c.A", Name: "said", Status: Failed, Message: "one", Detail: "1\n2"},
+		{Suite: "outer", Class: "c.A", Name: "quiet", Status: Failed, Detail: "printed\nand cried"},
 		{Suite: "outer", Name: "(suite)", Status: Errored, Message: "could not start"},
 	}
 	for i := range max(len(got), len(want)) {
@@ -66,7 +73,7 @@ second]]></error></testcase>
 	for i := range got {
 		n.Add(&got[i])
 	}
-	if n != (Counts{Total: 10, Passed: 2, Failed: 2, Errored: 3, Skipped: 3, Flaky: 1}) {
+	if n != (Counts{Total: 12, Passed: 2, Failed: 4, Errored: 3, Skipped: 3, Flaky: 1}) {
 		t.Errorf("counts %+v", n)
 	}
 }
@@ -149,7 +156,7 @@ func TestJUnitDetailIsBounded(t *testing.T) {
 	long := strings.Repeat("é", MaxDetail)
 	for _, text := range []string{long, "<![CDATA[" + long + "]]]>"} {
 		got := parse(t, `<testsuite><testcase name="a"><failure>`+text+`</failure></testcase><testcase name="b"/></testsuite>`)
-		if len(got) != 2 || len(got[0].Detail) != MaxDetail || len(got[0].Message) > MaxName || !utf8.ValidString(got[0].Detail) {
+		if len(got) != 2 || len(got[0].Detail) > MaxDetail || len(got[0].Detail) < MaxDetail-16 || !strings.Contains(got[0].Detail, "é\n[...]\né") || len(got[0].Message) > MaxName || !utf8.ValidString(got[0].Detail) {
 			t.Errorf("%d cases, %d bytes of detail, %d of message", len(got), len(got[0].Detail), len(got[0].Message))
 		}
 	}
@@ -242,17 +249,9 @@ func FuzzReadJUnit(f *testing.F) {
 	f.Add([]byte(`<testsuite><testcase name="&#27;"><skipped/><system-out><![CDATA[]]]]></system-out></testcase></testsuite>`))
 	f.Add([]byte(`<testsuite><testcase><testsuite><failure/></testsuite><failure/></testcase></testsuite>`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		cases, err := ReadJUnit(strings.NewReader(string(data)))
-		if err != nil && cases != nil {
-			t.Error("cases with an error")
-		}
-		for _, c := range cases {
-			if len(c.Detail) > MaxDetail || len(c.Message) > MaxName || len(c.Name) > MaxName || len(c.Suite) > MaxName || c.Duration < 0 {
-				t.Errorf("out of bounds: %+v", c)
-			}
-			if !utf8.ValidString(c.Suite + c.Class + c.Name + c.Message + c.Detail) {
-				t.Errorf("not UTF-8: %+v", c)
-			}
-		}
+		var cases []Case
+		var err error
+		relkittest.Allocates(t, 4<<20+1024*uint64(len(data)), func() { cases, err = ReadJUnit(strings.NewReader(string(data))) })
+		checkCases(t, cases, err)
 	})
 }
