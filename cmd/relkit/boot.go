@@ -93,7 +93,7 @@ func (e *env) openBoot(dir, state string) (fsys.FS, *boot.Setup, error) {
 	o := boot.Options{Dir: dir, State: inside, Log: e.Log}
 	// The machine that runs, or the one that an initramfs is about to start.
 	if _, inInitramfs := e.LookupEnv("rootmnt"); dir == "/" || inInitramfs || e.Getenv("NEWROOT") != "" || e.Getenv("RELKIT_CMDLINE") != "" {
-		o.Cmdline = boot.Cmdline()
+		o.Cmdline, o.BootID = boot.Cmdline(), boot.BootID()
 	}
 	s, err := boot.Open(root, o)
 	if err != nil {

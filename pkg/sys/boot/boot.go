@@ -82,8 +82,9 @@ type Options struct {
 	// Dir is the root's path on this machine, State relkit's state below it.
 	Dir, State string
 	// Cmdline is the kernel's command line if that machine is the one that runs,
-	// else "".
+	// else ""; BootID names the boot that it runs since.
 	Cmdline string
+	BootID  string
 	Log     *slog.Logger
 }
 
@@ -102,6 +103,15 @@ func Cmdline() string {
 		return s
 	}
 	b, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// BootID names the boot that the kernel runs since, random(4); "" where it is not known.
+func BootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return ""
 	}

@@ -99,7 +99,7 @@ func open(t testing.TB, m *fsys.Mem, cmdline string) *Setup {
 
 func openFS(t testing.TB, f fsys.FS, cmdline string) *Setup {
 	t.Helper()
-	s, err := Open(f, Options{Dir: "/", State: "var/lib/relkit", Cmdline: cmdline})
+	s, err := Open(f, Options{Dir: "/", State: "var/lib/relkit", Cmdline: cmdline, BootID: "1"})
 	check(t, err)
 	return s
 }

@@ -56,6 +56,10 @@
 //  7. Or it fell back: the hook rolls the tree back under the old kernel, and then
 //     Settle writes "rest". Cut between, the word is still "good": the same again.
 //
+// Given up between 3 and 4, Cancel has the kernel that runs boot as before Switch:
+// "rest" where the boot loader had booted it by itself, else by way of "good", which
+// has its copy, what Settle finds right under it.
+//
 // Kernels whose files keep their names are tried in the same way. Changes that
 // touch neither kernel nor initrd need no entry: the initramfs that ran the hook
 // once runs it again, and counts the boots itself.

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/version"
+	"github.com/relkit/relkit/pkg/sys/fsys"
 )
 
 // DefaultTries is how often a new kernel is booted before it is given up.
@@ -38,8 +40,8 @@ func (s *Setup) Switch(staged, names Kernel, tries int) error {
 		return err
 	}
 	oldNames := old
-	if st.Chosen == Keep {
-		if oldNames, err = s.names(Test); err != nil {
+	if st.Running != Rest { // its files are a slot's, which the tree has by other names
+		if oldNames, err = s.names(st.Running); err != nil {
 			return err
 		}
 	}
@@ -56,7 +58,36 @@ func (s *Setup) Switch(staged, names Kernel, tries int) error {
 	if err := s.fill(Test, staged, names); err != nil {
 		return err
 	}
+	if err := s.noteSwitch(st); err != nil {
+		return err
+	}
 	return s.settleThenChoose(Test, tries)
+}
+
+// switchedName is the file of relkit's boot folder with the boot in which Switch
+// was called last by a kernel of the entry "test".
+const switchedName = "switched"
+
+// noteSwitch notes in which boot a switch is made, where the kernel that runs has
+// the same entry as the one on trial will have: "test" is what keep boots, too.
+func (s *Setup) noteSwitch(st State) error {
+	if st.Running != Test {
+		return nil
+	}
+	return fsys.WriteFile(s.root, s.file(switchedName), []byte(s.o.BootID+"\n"), 0o644)
+}
+
+// seen tells whether the kernel on trial has been booted: else the kernel that runs
+// is the one from before.
+func (s *Setup) seen(st State) (bool, error) {
+	if st.Running != Test {
+		return false, nil
+	}
+	b, err := fsys.ReadFile(s.root, s.file(switchedName), maxSetup)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return s.o.BootID == "" || strings.TrimSpace(string(b)) != s.o.BootID, err
 }
 
 // maxTries is what one digit of GRUB's environment counts.
@@ -103,6 +134,13 @@ func (s *Setup) Settle(live bool) error {
 			s.o.Log.Warn("the boot loader's menu could not be made anew; its entry for this kernel stays relkit's", "err", err)
 		}
 	}
+	return s.rest(st.Running, names)
+}
+
+// rest has the kernel in a slot, which the tree calls names, boot from now on: by
+// the boot loader itself where that would, else by relkit's entry. Nothing boots the
+// slot "test" meanwhile, unless it has this kernel.
+func (s *Setup) rest(slot Choice, names Kernel) error {
 	covered, err := s.covers(names)
 	if err != nil {
 		return err
@@ -110,7 +148,7 @@ func (s *Setup) Settle(live bool) error {
 	if covered {
 		return s.settleThenChoose(Rest, 0)
 	}
-	if st.Running == Good {
+	if slot == Good {
 		if err := s.fill(Test, s.slot(Good), names); err != nil {
 			return err
 		}
@@ -141,14 +179,34 @@ func (s *Setup) covers(k Kernel) (bool, error) {
 	return s.loader.Covers(k)
 }
 
-// Cancel ends a trial that no boot has seen yet. Where the new kernel runs it
-// does nothing: Settle ends that.
+// Cancel ends a trial that no boot has seen yet: what boots from now on is what
+// would have before Switch. Where the new kernel runs it does nothing: Settle ends
+// that.
+//
+// A kernel that the boot loader booted by itself, it boots so again. One that
+// was booted by an entry of relkit's it may not find, and the entry has the new
+// kernel by now; the copy of the old one is in "good". That is chosen first, and
+// then what Settle would choose under it: cut anywhere in between, the machine boots
+// "good" and Run calls Settle.
 func (s *Setup) Cancel() error {
 	st, err := s.State()
-	if err != nil || st.Chosen != Test || st.Running == Test {
+	if err != nil || st.Chosen != Test {
 		return err
 	}
-	return s.loader.Choose(Rest, 0)
+	if st.Running == Rest {
+		return s.loader.Choose(Rest, 0)
+	}
+	if seen, err := s.seen(st); err != nil || seen {
+		return err
+	}
+	names, err := s.names(Good)
+	if err == nil {
+		err = s.loader.Choose(Good, 0)
+	}
+	if err != nil {
+		return err
+	}
+	return s.rest(Good, names)
 }
 
 // GiveUp has the old kernel boot next, where a new one is on trial.
