@@ -92,6 +92,9 @@ func Boot(ctx context.Context, o BootOptions) (r *BootResult, err error) {
 		if reason == nil {
 			reason = a.boot(ctx, t, o)
 		}
+		if t.Active() { // its rollback is given up
+			reason = errors.Join(reason, a.runnerOf(t).undoPreRollback(ctx, t))
+		}
 		if act.Now = t.Status(); reason != nil {
 			act.Reason = reason.Error()
 		}
@@ -202,7 +205,11 @@ func (a *applier) commitAtBoot(ctx context.Context, t *state.Transaction) error 
 func (a *applier) rollbackAtBoot(ctx context.Context, t *state.Transaction) error {
 	w := t.Find(journal.Withdrawn)
 	on := atBoot(t, transaction.OnModified(w.OnModified))
-	rb, err := transaction.OpenRollback(ctx, a.target, t, transaction.RollbackOptions{OnModified: on, Jobs: a.opt.Jobs})
+	err := a.willWriteVersion()
+	var rb *transaction.Rollback
+	if err == nil {
+		rb, err = transaction.OpenRollback(ctx, a.target, t, transaction.RollbackOptions{OnModified: on, Jobs: a.opt.Jobs})
+	}
 	if err == nil {
 		err = rb.Commit(journal.Record{Reason: w.Reason}, func() {
 			run := a.runnerOf(t)

@@ -260,6 +260,9 @@ func (m *machine) recover() ([]Recovered, error) {
 	done, err := transaction.Recover(m.target)
 	err = m.refuse(err, journal.AuditLine{})
 	if err == nil {
+		err = m.undoPreRollbacks()
+	}
+	if err == nil {
 		err = m.startStopped()
 	}
 	var out []Recovered

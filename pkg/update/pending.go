@@ -259,7 +259,7 @@ func (a *applier) runnerOf(t *state.Transaction) *runner {
 // Unstage gives up the staged patch, or the rollback of an applied one that waits
 // for the next boot: where the kernel for it never comes, nothing else would end
 // that. Nothing visible changes.
-func Unstage(_ context.Context, o Options) (r *Result, err error) {
+func Unstage(ctx context.Context, o Options) (r *Result, err error) {
 	a, err := openApplier(ApplyOptions{Options: o})
 	if err != nil {
 		return nil, err
@@ -280,6 +280,9 @@ func Unstage(_ context.Context, o Options) (r *Result, err error) {
 	}
 	if stays {
 		r.Status, err = Stays, transaction.Note(a.target, t, journal.Record{Event: journal.Reapplied, Reason: "unstaged"})
+		if err == nil {
+			err = a.runnerOf(t).undoPreRollback(ctx, t)
+		}
 	} else {
 		r.Status, err = Unstaged, transaction.Drop(a.target, t, "unstaged")
 	}
@@ -315,6 +318,9 @@ func Confirm(ctx context.Context, o ApplyOptions) (r *Result, err error) {
 	r.Reboot = false
 	if r.Status = Awaiting; o.DryRun {
 		return r, nil
+	}
+	if err := a.willWriteVersion(); err != nil {
+		return nil, a.refuse(err, auditOfBegin(t))
 	}
 	if err := a.runnerOf(t).checks(ctx, t); err != nil {
 		err = a.refuse(failure.As(failure.No, fmt.Errorf("patch %s is not confirmed: %w", r.Patch, err)), auditOfBegin(t))

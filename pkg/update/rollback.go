@@ -72,6 +72,9 @@ func Rollback(ctx context.Context, o RollbackOptions) (results []RollbackResult,
 	}
 	todo, err := m.chooseRollback(o)
 	if err == nil {
+		err = m.willWriteVersion()
+	}
+	if err == nil {
 		err = m.oneAtBoot(todo, o)
 	}
 	below := false
@@ -107,6 +110,20 @@ func (m *machine) refuseRollback(t *state.Transaction, err error) error {
 	begin := t.Find(journal.Begin)
 	return m.refuse(fmt.Errorf("rolling back patch %s: %w", begin.PatchID, err),
 		journal.AuditLine{Patch: begin.Patch, PatchID: begin.PatchID, To: begin.From})
+}
+
+// willWriteVersion tells that version.json is damaged before it is written anew, out
+// of the journal: what brings a machine back is not kept from that by it. One of
+// a newer relkit is left alone.
+func (m *machine) willWriteVersion() error {
+	_, err := m.target.State.Version()
+	if failure.Of(err) == failure.Refused {
+		return err
+	}
+	if err != nil {
+		m.opt.Log.Warn("what is installed cannot be read, and is written anew", "err", err)
+	}
+	return nil
 }
 
 // waived are the flags that lower safety and were used.
@@ -197,13 +214,13 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 		return r, m.withdraw(ctx, t, o, run, r)
 	}
 	if err := run.script(ctx, t, hookPreRollback); err != nil {
-		return nil, err
+		return nil, run.notBack(ctx, t, err)
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, context.Cause(ctx)
+		return nil, run.notBack(ctx, t, context.Cause(ctx))
 	}
 	if err := run.stopServices(ctx, t); err != nil {
-		return nil, errors.Join(err, run.startServices(context.WithoutCancel(ctx), t))
+		return nil, errors.Join(run.notBack(ctx, t, err), run.startServices(context.WithoutCancel(ctx), t))
 	}
 	record := journal.Record{Reason: "asked for", Insecure: o.waived()}
 	defer m.opt.hold()()
@@ -222,7 +239,7 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 	})
 	if err != nil {
 		if failure.Of(err) != failure.Mixed {
-			err = errors.Join(err, run.startServices(context.WithoutCancel(ctx), t))
+			err = errors.Join(run.notBack(ctx, t, err), run.startServices(context.WithoutCancel(ctx), t))
 		}
 		return nil, err
 	}

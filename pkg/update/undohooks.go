@@ -2,6 +2,8 @@ package update
 
 import (
 	"context"
+	"fmt"
+	"slices"
 
 	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/format/journal"
@@ -34,13 +36,82 @@ func (u undoHooks) AfterUndo(j *state.Transaction) {
 
 // script runs a rollback hook where the post hook had begun or the patch stood, once.
 func (u undoHooks) script(run *runner, j *state.Transaction, name string) {
-	if posts, _ := j.HookRuns(hookPost); posts == 0 && j.This(journal.Rollback) == nil {
+	since := sinceCommit(j)
+	post, back := lastHook(since, hookPost), slices.ContainsFunc(since, func(r journal.Record) bool { return r.Event == journal.Rollback })
+	if post == nil && !back {
 		return
 	}
-	if _, result := j.HookRuns(name); result == hookOK {
+	if last := lastHook(since, name, hookPost); last != nil && last.Hook == name && last.Result == hookOK {
 		return // before the cut
 	}
 	u.told(j, run.script(context.Background(), j, name))
+}
+
+// sinceCommit are the records of a transaction since it began to be committed last,
+// none once that was taken back: it can be committed again, and what its hooks did
+// before that is done with.
+func sinceCommit(j *state.Transaction) []journal.Record {
+	for i := len(j.Records) - 1; i >= 0; i-- {
+		switch j.Records[i].Event {
+		case journal.Committing:
+			return j.Records[i:]
+		case journal.RolledBack:
+			return nil
+		}
+	}
+	return nil
+}
+
+// lastHook is the last record of one of the hooks, nil for none.
+func lastHook(records []journal.Record, names ...string) *journal.Record {
+	for i := len(records) - 1; i >= 0; i-- {
+		if r := &records[i]; r.Event == journal.Hook && slices.Contains(names, r.Hook) {
+			return r
+		}
+	}
+	return nil
+}
+
+// undoPreRollback undoes what a pre-rollback hook has done for a rollback that is not
+// made after all, the patch standing as before: the post hook runs again, as the
+// pre-rollback hook is what undoes it. It is asked for by whoever gives the
+// rollback up, after the record of that, and by every recovery: so a cut before it,
+// or during it, has the next run do it. A hook that fails is not tried again.
+func (r *runner) undoPreRollback(ctx context.Context, j *state.Transaction) error {
+	if !leftByPreRollback(j) {
+		return nil
+	}
+	if err := r.script(ctx, j, hookPost); err != nil {
+		return fmt.Errorf("undoing what the pre-rollback hook did: %w", err)
+	}
+	return nil
+}
+
+// leftByPreRollback tells whether a patch stands, and is not to be taken back, as its
+// pre-rollback hook has left it.
+func leftByPreRollback(j *state.Transaction) bool {
+	if !j.Active() && !awaits(j) {
+		return false
+	}
+	last := lastHook(sinceCommit(j), hookPost, hookPreRollback)
+	return last != nil && (last.Hook == hookPreRollback || last.Result == "")
+}
+
+// undoPreRollbacks does so for every patch that stands. What fails is told.
+func (m *machine) undoPreRollbacks() error {
+	all, err := m.target.State.Transactions()
+	if err != nil {
+		return err
+	}
+	for _, t := range all {
+		if t.Short || !leftByPreRollback(t) {
+			continue // a short one is freed, and its scripts are with its slots
+		}
+		if err := (&applier{machine: m}).runnerOf(t).undoPreRollback(context.Background(), t); err != nil {
+			m.opt.Log.Warn("the patch stays", "patch", t.Records[0].PatchID, "err", err)
+		}
+	}
+	return nil
 }
 
 func (u undoHooks) told(j *state.Transaction, err error) {

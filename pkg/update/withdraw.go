@@ -46,7 +46,7 @@ func (m *machine) oneAtBoot(todo []*state.Transaction, o RollbackOptions) error 
 // withdraw has a patch taken back at the next boot, before a file of it runs.
 func (m *machine) withdraw(ctx context.Context, t *state.Transaction, o RollbackOptions, run *runner, r *RollbackResult) error {
 	if err := run.script(ctx, t, hookPreRollback); err != nil {
-		return err
+		return run.notBack(ctx, t, err)
 	}
 	var err error
 	record := journal.Record{Event: journal.Withdrawn, Reason: "asked for", OnModified: string(o.OnModified), Insecure: o.waived()}
@@ -56,7 +56,7 @@ func (m *machine) withdraw(ctx context.Context, t *state.Transaction, o Rollback
 		err = m.leave(t, record)
 	}
 	if err != nil {
-		return err
+		return run.notBack(ctx, t, err)
 	}
 	r.Status = "withdrawn"
 	m.tellReboot(&Result{Patch: r.Patch})
@@ -64,11 +64,29 @@ func (m *machine) withdraw(ctx context.Context, t *state.Transaction, o Rollback
 }
 
 // endTrial has what awaits its confirmation taken back by the next boot, under the
-// kernel from before. Cut between the two, it is taken back under the new one,
-// and the boot after that is the old one's (boot.Run).
+// kernel from before. What can fail without harm comes before the record. From
+// the record on the patch is withdrawn, whatever the boot loader can be told: cut
+// before that, or where it cannot, the next boot takes the patch back under the new
+// kernel, finds that the tree is not that kernel's, and has the old one boot
+// (boot.Run).
 func (m *machine) endTrial(t *state.Transaction, r journal.Record) error {
-	if err := transaction.Note(m.target, t, r); err != nil || m.opt.Boot == nil {
+	b := m.opt.Boot
+	if b != nil {
+		if err := b.KeepCopy(); err != nil {
+			return err
+		}
+	}
+	if err := transaction.Note(m.target, t, r); err != nil || b == nil {
 		return err
 	}
-	return errors.Join(m.opt.Boot.KeepCopy(), m.opt.Boot.GiveUp())
+	if err := b.GiveUp(); err != nil {
+		m.opt.Log.Warn("the boot loader still tries the new kernel: the next boot takes the patch back under it, and reboots", "err", err)
+	}
+	return nil
+}
+
+// notBack is err, after which a patch stays as it is, with what the pre-rollback hook
+// did undone. A signal does not keep the hook from that.
+func (r *runner) notBack(ctx context.Context, t *state.Transaction, err error) error {
+	return errors.Join(err, r.undoPreRollback(context.WithoutCancel(ctx), t))
 }
