@@ -34,6 +34,7 @@ func buildCommand(e *env) *cli.Command {
 			&cli.BoolFlag{Name: "check-config", Usage: "check relkit.toml, build nothing"},
 			&cli.BoolFlag{Name: "history", Usage: "print the builds that have ended"},
 			&cli.StringFlag{Name: "log", Usage: "print the log of `BUILDER/N[/STEP]`"},
+			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "with --log, print what is written until the build has ended"},
 			&cli.StringFlag{Name: "print", Usage: "print of each finished build: `dir|artifacts|record`", Value: "dir"},
 		},
 		Action: func(c *cli.Context) error { return runBuild(e, c) },
@@ -49,6 +50,9 @@ func runBuild(e *env, c *cli.Context) error {
 	}
 	if modes > 1 {
 		return failure.Errorf(failure.Usage, "--plan, --check-config, --history and --log exclude each other")
+	}
+	if c.Bool("follow") && !c.IsSet("log") {
+		return failure.Errorf(failure.Usage, "--follow goes with --log")
 	}
 	p, err := build.Open(c.String("config"), c.String("state"))
 	if err != nil {
@@ -77,6 +81,7 @@ func runBuild(e *env, c *cli.Context) error {
 	if c.Bool("plan") {
 		return e.printBuildPlan(c, p, cells, opt)
 	}
+	defer e.watchBuild(cells, &opt).Done()
 	return p.Run(c.Context, cells, opt)
 }
 
@@ -215,26 +220,29 @@ func (e *env) printBuildLog(c *cli.Context, p *build.Project) error {
 	if _, err := e.operands(c, 0, 0); err != nil {
 		return err
 	}
+	print := func(l *build.StepLog, line build.LogLine) error {
+		switch {
+		case e.JSON:
+			return e.printJSONLine(struct {
+				Schema  string `json:"schema"`
+				Builder string `json:"builder"`
+				Number  int    `json:"number"`
+				Step    string `json:"step"`
+				Seconds string `json:"seconds"`
+				Stream  string `json:"stream"`
+				Text    string `json:"text"`
+			}{"relkit.build-log/v1", l.Builder, l.Number, l.Step, line.Seconds, line.Stream, string(line.Text)})
+		case e.Verbose:
+			return e.line(strings.TrimSuffix(string(line.Raw), "\n"))
+		}
+		return e.line(string(line.Text))
+	}
+	if c.Bool("follow") {
+		return p.Follow(c.Context, c.String("log"), print)
+	}
 	logs, err := p.Logs(c.String("log"))
 	for i := 0; err == nil && i < len(logs); i++ {
-		l := &logs[i]
-		err = l.Lines(func(line build.LogLine) error {
-			switch {
-			case e.JSON:
-				return e.printJSONLine(struct {
-					Schema  string `json:"schema"`
-					Builder string `json:"builder"`
-					Number  int    `json:"number"`
-					Step    string `json:"step"`
-					Seconds string `json:"seconds"`
-					Stream  string `json:"stream"`
-					Text    string `json:"text"`
-				}{"relkit.build-log/v1", l.Builder, l.Number, l.Step, line.Seconds, line.Stream, string(line.Text)})
-			case e.Verbose:
-				return e.line(strings.TrimSuffix(string(line.Raw), "\n"))
-			}
-			return e.line(string(line.Text))
-		})
+		err = logs[i].Lines(func(line build.LogLine) error { return print(&logs[i], line) })
 	}
 	return err
 }

@@ -70,7 +70,7 @@ func (s *slow) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	s.left--
-	time.Sleep(150 * time.Millisecond)
+	time.Sleep(400 * time.Millisecond)
 	return copy(p, "some bytes\n"), nil
 }
 

@@ -129,7 +129,7 @@ func (e *env) setOutput(mode ui.Mode) {
 		Mode:     mode,
 		Terminal: terminal,
 		Color:    ui.WantsColor(terminal, e.Getenv),
-		Width:    func() int { return ui.Width(e.Stderr) },
+		Size:     func() (int, int) { return ui.Size(e.Stderr) },
 		Now:      e.Now,
 	})
 	level := slog.LevelInfo

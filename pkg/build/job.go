@@ -83,6 +83,7 @@ func (r *runner) locked(ctx context.Context, c *Cell) (b *record.Build, err erro
 	if err := on.Mkdir(ctx, j.work); err != nil {
 		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
 	}
+	j.doing("fetching the sources")
 	if err := j.fetch(ctx); err != nil {
 		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
 	}
@@ -287,6 +288,7 @@ func (j *job) execute(ctx context.Context) (failed string, err error) {
 		return "", err
 	}
 	for _, t := range j.trees {
+		j.doing("checking out %s", t.record.Name)
 		j.r.opt.Log.Info(fmt.Sprintf("%s checking out %s %s", j.label(), t.record.Name, short(t.record.Revision)))
 		if err := j.checkOut(ctx, t); err != nil {
 			return "", err
@@ -301,6 +303,7 @@ func (j *job) execute(ctx context.Context) (failed string, err error) {
 	if failed, err = j.steps(ctx); failed != "" || err != nil {
 		return failed, err
 	}
+	j.doing("collecting artifacts")
 	return j.collectArtifacts(ctx)
 }
 

@@ -52,6 +52,7 @@ func (r *runner) takeLock(ctx context.Context, c *Cell, name string) (*lock.Lock
 			}
 		}
 		if !told {
+			c.at(Stage{What: "waiting for lock " + name})
 			r.opt.Log.Info(fmt.Sprintf("%s: waiting for lock %s", c.Name, name))
 			told = true
 		}

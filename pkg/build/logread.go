@@ -71,28 +71,52 @@ func (l *StepLog) Lines(line func(LogLine) error) error {
 // Logs finds the logs that BUILDER/N[/STEP] names, in the order of the steps.
 // N may be "last" and "last-good"; a build that runs has logs too.
 func (p *Project) Logs(ref string) ([]StepLog, error) {
-	parts := strings.Split(ref, "/")
-	if len(parts) != 2 && len(parts) != 3 || parts[0] == "" || parts[1] == "" {
-		return nil, failure.Errorf(failure.Usage, "bad build %q, want BUILDER/N[/STEP]", ref)
-	}
-	n, err := p.number(parts[0], parts[1])
+	builder, n, step, err := p.logRef(ref, false)
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(p.state.build(parts[0], n), logDir)
+	logs, err := p.logs(builder, n, step)
+	if err == nil && len(logs) == 0 {
+		err = failure.Errorf(failure.Usage, "there is no log %q", ref)
+	}
+	return logs, err
+}
+
+// logRef reads BUILDER/N[/STEP]; with newest, "last" may be a build that runs.
+func (p *Project) logRef(ref string, newest bool) (builder string, n int, step string, err error) {
+	parts := strings.Split(ref, "/")
+	if len(parts) != 2 && len(parts) != 3 || parts[0] == "" || parts[1] == "" {
+		return "", 0, "", failure.Errorf(failure.Usage, "bad build %q, want BUILDER/N[/STEP]", ref)
+	}
+	if len(parts) == 3 {
+		step = parts[2]
+	}
+	if newest && parts[1] == lastLink && !strings.HasPrefix(parts[0], ".") {
+		numbers, err := p.state.numbers(parts[0])
+		if err != nil {
+			return "", 0, "", err
+		}
+		if len(numbers) > 0 {
+			return parts[0], numbers[len(numbers)-1], step, nil
+		}
+	}
+	n, err = p.number(parts[0], parts[1])
+	return parts[0], n, step, err
+}
+
+// logs lists the logs of a build; of one step where that is not "".
+func (p *Project) logs(builder string, n int, step string) ([]StepLog, error) {
+	dir := filepath.Join(p.state.build(builder, n), logDir)
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("reading the logs: %w", err)
 	}
 	var logs []StepLog
 	for _, e := range entries {
-		_, step, _ := strings.Cut(strings.TrimSuffix(e.Name(), logExt), "-")
-		if strings.HasSuffix(e.Name(), logExt) && (len(parts) == 2 || step == parts[2]) {
-			logs = append(logs, StepLog{parts[0], n, step, filepath.Join(dir, e.Name())})
+		_, name, _ := strings.Cut(strings.TrimSuffix(e.Name(), logExt), "-")
+		if strings.HasSuffix(e.Name(), logExt) && (step == "" || name == step) {
+			logs = append(logs, StepLog{builder, n, name, filepath.Join(dir, e.Name())})
 		}
-	}
-	if len(logs) == 0 {
-		return nil, failure.Errorf(failure.Usage, "there is no log %q", ref)
 	}
 	return logs, nil
 }

@@ -25,6 +25,7 @@ type Cell struct {
 
 	builder *config.Builder
 	index   int // of the builder in relkit.toml
+	watch   func(Stage)
 }
 
 // Sources lists the builder's sources.

@@ -51,6 +51,8 @@ type Options struct {
 	Verbose bool
 	// Progress counts the steps of all cells; nil for nobody.
 	Progress Progress
+	// Watch hears where the cell of an index stands, several at a time; nil for nobody.
+	Watch func(cell int, s Stage)
 	// Done hears of each build that has ended, with its folder, one at a time.
 	Done func(b *record.Build, dir string) error
 }
@@ -165,8 +167,12 @@ func (p *Project) Run(ctx context.Context, cells []Cell, opt Options) (err error
 				outcomes[i].err = context.Cause(ctx)
 				return nil
 			}
+			if opt.Watch != nil {
+				cells[i].watch = func(s Stage) { opt.Watch(i, s) }
+			}
 			o := r.run(ctx, &cells[i])
 			outcomes[i] = o
+			cells[i].ended(o)
 			if o.build == nil {
 				r.opt.Progress.Add(int64(len(cells[i].builder.Steps)))
 			}

@@ -89,6 +89,7 @@ func (j *job) step(ctx context.Context, step *config.Step, r *record.BuildStep, 
 	before, err := j.stamps(ctx, step)
 	if err == nil {
 		log.Note(0, "$ %s", commandLine(r.Argv))
+		j.doing("%d/%d %s", r.Number, len(j.cell.builder.Steps), r.Name)
 		j.r.opt.Log.Info(j.label() + " " + r.Name)
 		err = j.attempts(ctx, step, r, log, env, deadline)
 	}

@@ -8,6 +8,7 @@ package ui
 import (
 	"io"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,8 +30,9 @@ type Options struct {
 	Mode     Mode // "" is Never
 	Terminal bool // w is a terminal
 	Color    bool // escape sequences are welcome
-	// Width is the terminal's width in columns; nil or 0 columns means 80.
-	Width func() int
+	// Size is the terminal's width in columns and its height in lines; nil or 0
+	// of either means 80 and 24.
+	Size func() (width, height int)
 	// Now is the clock of the JSON lines; nil is time.Now.
 	Now func() time.Time
 }
@@ -41,11 +43,11 @@ type Console struct {
 	mu  sync.Mutex
 	w   io.Writer
 	opt Options
-	// drawn tells that the cursor stands behind a bar, which a line written
-	// now would be appended to.
-	drawn bool
-	// front is the task whose bar is on the terminal: one at a time.
-	front *barTask
+	// drawn is how many lines stand on the terminal that are drawn anew again and
+	// again; the cursor is behind the last, where a line written now would be appended.
+	drawn int
+	// front is the task whose bar is on the terminal, or the table: one at a time.
+	front interface{ Done() }
 	// lastJSON is when the last line of JSON progress was written.
 	lastJSON time.Time
 }
@@ -58,23 +60,50 @@ func NewConsole(w io.Writer, opt Options) *Console {
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	if opt.Width == nil {
-		opt.Width = func() int { return 0 }
+	if opt.Size == nil {
+		opt.Size = func() (int, int) { return 0, 0 }
 	}
 	return &Console{w: w, opt: opt}
 }
 
-// Write writes lines, over the bar if there is one; the bar draws itself anew.
+// Write writes lines, over the bar or table if there is one, which draws itself anew.
 func (c *Console) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.drawn {
-		if _, err := io.WriteString(c.w, "\r\x1b[K"); err != nil {
-			return 0, err
-		}
-		c.drawn = false
+	if err := c.erase(); err != nil {
+		return 0, err
 	}
 	return c.w.Write(p)
+}
+
+// erase takes away what is drawn; c.mu is held.
+func (c *Console) erase() error {
+	if c.drawn == 0 {
+		return nil
+	}
+	_, err := io.WriteString(c.w, c.erasing())
+	c.drawn = 0
+	return err
+}
+
+// erasing is what takes away what is drawn.
+func (c *Console) erasing() string {
+	if c.drawn == 0 {
+		return ""
+	}
+	return "\r\x1b[K" + strings.Repeat("\x1b[1A\x1b[K", c.drawn-1)
+}
+
+// size is the terminal's.
+func (c *Console) size() (width, height int) {
+	width, height = c.opt.Size()
+	if width <= 0 {
+		width = 80
+	}
+	if height <= 0 {
+		height = 24
+	}
+	return width, height
 }
 
 // barWriter is where the bar draws: the same stream under the same lock.
@@ -83,7 +112,7 @@ type barWriter struct{ c *Console }
 func (b barWriter) Write(p []byte) (int, error) {
 	b.c.mu.Lock()
 	defer b.c.mu.Unlock()
-	b.c.drawn = true
+	b.c.drawn = 1
 	return b.c.w.Write(p)
 }
 
@@ -101,17 +130,18 @@ func IsTerminal(f any) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// Width is the width of the terminal f in columns, 0 where it is none.
-func Width(f any) int {
+// Size is the width of the terminal f in columns and its height in lines, 0
+// where it is none.
+func Size(f any) (width, height int) {
 	file, ok := f.(*os.File)
 	if !ok {
-		return 0
+		return 0, 0
 	}
-	columns, _, err := term.GetSize(int(file.Fd()))
+	width, height, err := term.GetSize(int(file.Fd()))
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	return columns
+	return width, height
 }
 
 // WantsColor tells whether escape sequences are welcome: on a terminal that is
@@ -133,7 +163,7 @@ func (c *Console) timeForJSON() bool {
 	return true
 }
 
-// Stop takes away a bar whose task was given up without Done, so that what is
+// Stop takes away a bar or table whose task was given up without Done, so that what is
 // written next is the last thing to be seen.
 func (c *Console) Stop() {
 	c.mu.Lock()

@@ -76,10 +76,7 @@ func (t *barTask) Start(total int64, what string) {
 	if taken {
 		return
 	}
-	width := t.c.opt.Width()
-	if width <= 0 {
-		width = 80
-	}
+	width, _ := t.c.size()
 	tmpl := barKnown
 	switch {
 	case total <= 0:
@@ -119,7 +116,7 @@ func (t *barTask) Done() {
 	}
 	bar.Finish()
 	t.c.mu.Lock()
-	t.c.front, t.c.drawn = nil, false
+	t.c.front, t.c.drawn = nil, 0
 	t.c.mu.Unlock()
 }
 

@@ -102,7 +102,7 @@ func TestJSONProgressIsOneLineASecondInAll(t *testing.T) {
 
 func TestBarOnATerminal(t *testing.T) {
 	var out lockedBuffer
-	c := NewConsole(&out, Options{Mode: Auto, Terminal: true, Width: func() int { return 60 }})
+	c := NewConsole(&out, Options{Mode: Auto, Terminal: true, Size: func() (int, int) { return 60, 0 }})
 	p := c.Progress(Bytes)
 	p.Start(1<<20, "copying\x1b[31m")
 	p.Add(1 << 19)
@@ -142,7 +142,7 @@ func TestBarTellsRateAndTimeLeft(t *testing.T) {
 		{60, 0, `copying [0-9.]+ [KM]iB [0-9.]+ [KMG]iB/s [0-9.]+s`},
 	} {
 		var out lockedBuffer
-		p := NewConsole(&out, Options{Mode: Auto, Terminal: true, Width: func() int { return c.width }}).Progress(Bytes)
+		p := NewConsole(&out, Options{Mode: Auto, Terminal: true, Size: func() (int, int) { return c.width, 0 }}).Progress(Bytes)
 		p.Start(c.total, "copying")
 		pattern := regexp.MustCompile(c.want)
 		for i := 0; i < 100 && !pattern.MatchString(out.String()); i++ {
@@ -235,7 +235,7 @@ func TestWhatIsNoTerminal(t *testing.T) {
 	}
 	defer f.Close()
 	for _, stream := range []any{f, new(bytes.Buffer), nil} {
-		if IsTerminal(stream) || Width(stream) != 0 {
+		if w, h := Size(stream); IsTerminal(stream) || w != 0 || h != 0 {
 			t.Errorf("%T counts as a terminal", stream)
 		}
 	}
