@@ -10,15 +10,18 @@ PATH=$PATH:/usr/sbin:/sbin # where mkfs and its kin are, out of a user's way
 
 # A tool, or a file that must exist, and the Debian package that has it.
 needs="
+ant                 ant
+bats                bats
 bsdtar              libarchive-tools
 btrfs               btrfs-progs
 busybox             busybox-static
+cmake               cmake
 cpio                cpio
 curl                curl
 e2fsck              e2fsprogs
 fish                fish
+g++                 g++
 gcc                 gcc
-/usr/include/stdio.h libc6-dev
 git                 git
 javac               openjdk-17-jdk-headless
 make                make
@@ -28,8 +31,11 @@ mkfs.ext4           e2fsprogs
 mkfs.xfs            xfsprogs
 mmdebstrap          mmdebstrap
 mount               mount
+mvn                 maven
+node                nodejs
+perl                perl
+prove               perl
 qemu-system-x86_64  qemu-system-x86
-/usr/share/seabios/bios-256k.bin seabios
 rsync               rsync
 setfacl             acl
 setfattr            attr
@@ -39,6 +45,12 @@ ssh-keygen          openssh-client
 systemd-analyze     systemd
 zsh                 zsh
 zstd                zstd
+/usr/include/gtest/gtest.h libgtest-dev
+/usr/include/stdio.h libc6-dev
+/usr/share/ant/lib/ant-junit4.jar ant-optional
+/usr/share/java/junit4.jar junit4
+/usr/share/maven-repo/org/apache/maven/plugins/maven-surefire-plugin libsurefire-java
+/usr/share/seabios/bios-256k.bin seabios
 "
 
 missing() { # prints the packages whose tool is not there

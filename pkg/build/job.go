@@ -33,7 +33,10 @@ type job struct {
 	vars  map[string]string
 	env   map[string]string
 	tests []record.BuildTest
-	goOn  bool // the step that failed is one to go on after
+	// testText counts the bytes of the tests' messages and details.
+	testText int
+	past     *pastBuilds // what the build is compared with
+	goOn     bool        // the step that failed is one to go on after
 }
 
 func (j *job) label() string { return j.build.Builder + "/" + strconv.Itoa(j.build.Number) + ":" }
@@ -329,16 +332,4 @@ func (j *job) end(failed string, err error) error {
 		err = fmt.Errorf("build %s/%d: %w", b.Builder, b.Number, err)
 	}
 	return errors.Join(err, terr, ferr)
-}
-
-func (j *job) testSummary() string {
-	t := j.build.Tests
-	if t == nil {
-		return ""
-	}
-	text := fmt.Sprintf(", %d tests, %d failed, %d skipped", t.Total, t.Failed+t.Errored, t.Skipped)
-	if n := len(t.NewlyFailing); n > 0 {
-		text += ", newly failing: " + strings.Join(t.NewlyFailing[:min(n, 5)], ", ")
-	}
-	return text
 }

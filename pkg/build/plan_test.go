@@ -50,8 +50,6 @@ func TestKeysThatAreNotSupportedAreRefused(t *testing.T) {
 		one + "network = false\n" + step:                                                                    `network = false is not supported`,
 		one + "cache = \"ccache\"\n" + step:                                                                 `cache presets are not supported`,
 		one + "limits = { mem = \"1G\" }\n" + step:                                                          `limits.mem is not supported`,
-		one + step + "flaky = \"warn\"\n":                                                                   `flaky is not supported`,
-		one + step + "tests = [\"tap:-\"]\n":                                                                `test results "tap:-" are not supported`,
 		one + step + "[builder.artifacts]\npaths = [\"a\"]\nsbom = [\"spdx\"]\n":                            `SBOMs are not supported`,
 		one + step + "[builder.artifacts]\nprovenance = true\n":                                             `provenance is not supported`,
 		one + step + "[builder.repro]\nvary = [\"time\"]\n":                                                 `repro is not supported`,

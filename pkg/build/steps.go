@@ -86,22 +86,25 @@ func (j *job) step(ctx context.Context, step *config.Step, r *record.BuildStep, 
 	if err != nil {
 		return fmt.Errorf("step %q: %w", r.Name, err)
 	}
-	before, err := j.stamps(ctx, step)
+	tests, err := j.newStepTests(ctx, step)
 	if err == nil {
 		log.Note(0, "$ %s", commandLine(r.Argv))
 		j.doing("%d/%d %s", r.Number, len(j.cell.builder.Steps), r.Name)
 		j.r.opt.Log.Info(j.label() + " " + r.Name)
-		err = j.attempts(ctx, step, r, log, env, deadline)
+		err = j.attempts(ctx, tests, r, log, env, deadline)
 	}
 	if err == nil {
-		err = j.collectTests(ctx, step, r, log, before)
+		err = j.collectTests(ctx, tests, r, log)
 	}
 	if r.Status == "" {
 		r.Status = record.BuildInterrupted
 	}
-	if r.Status == record.BuildFailed {
+	switch {
+	case r.Status == record.BuildFailed:
 		j.r.show(j.label()+" "+r.Name, append(log.Tail(), log.named...))
 		j.r.opt.Log.Info(fmt.Sprintf("%s %s: failed: %s", j.label(), r.Name, r.Error))
+	case len(log.named) > 0: // flaky
+		j.r.show(j.label()+" "+r.Name, log.named)
 	}
 	if cerr := log.Close(); err == nil && cerr != nil {
 		err = cerr
@@ -113,8 +116,8 @@ func (j *job) step(ctx context.Context, step *config.Step, r *record.BuildStep, 
 }
 
 // attempts runs a step until it succeeds or its retries are used up.
-func (j *job) attempts(ctx context.Context, step *config.Step, r *record.BuildStep, log *stepLog, env map[string]string, deadline time.Time) error {
-	retry := step.Retry
+func (j *job) attempts(ctx context.Context, tests *stepTests, r *record.BuildStep, log *stepLog, env map[string]string, deadline time.Time) error {
+	retry := tests.step.Retry
 	if retry == nil {
 		retry = &config.Retry{}
 	}
@@ -124,21 +127,26 @@ func (j *job) attempts(ctx context.Context, step *config.Step, r *record.BuildSt
 	for left := retry.Times; ; left-- {
 		r.Attempts++
 		log.matched = false
-		if err := j.runStep(ctx, r, log, env, deadline); err != nil || r.Status == record.BuildSuccess || left == 0 {
+		err := j.runStep(ctx, r, log, tests.begin(log.Output), env, deadline)
+		tests.end()
+		if err != nil || r.Status == record.BuildSuccess || left == 0 {
 			return err
 		}
 		again := r.Reason == string(process.Exited) && (len(retry.Exit) == 0 || slices.Contains(retry.Exit, *r.Exit)) && (retry.Match == "" || log.matched)
 		if !again {
 			return nil
 		}
+		if err := tests.again(ctx); err != nil {
+			return err
+		}
 		log.Note(time.Duration(r.DurationSeconds*float64(time.Second)), "trying again")
 		j.r.opt.Log.Info(fmt.Sprintf("%s %s: %s, trying again", j.label(), r.Name, r.Error))
 	}
 }
 
-func (j *job) runStep(ctx context.Context, r *record.BuildStep, log *stepLog, env map[string]string, deadline time.Time) error {
+func (j *job) runStep(ctx context.Context, r *record.BuildStep, log *stepLog, output func(process.Output) error, env map[string]string, deadline time.Time) error {
 	limits := j.cell.builder.Limits
-	job := process.Job{Argv: r.Argv, Dir: j.cwd, Env: environ(env), Idle: limits.Idle, MaxOutput: int64(limits.Log), Output: log.Output}
+	job := process.Job{Argv: r.Argv, Dir: j.cwd, Env: environ(env), Idle: limits.Idle, MaxOutput: int64(limits.Log), Output: output}
 	if !deadline.IsZero() {
 		// All steps share the time; the last moments of a build still start a
 		// step, which then times out and says so.

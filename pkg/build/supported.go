@@ -3,7 +3,6 @@ package build
 import (
 	"maps"
 	"slices"
-	"strings"
 )
 
 // supported refuses a cell that would need what this version cannot do, at the
@@ -56,20 +55,6 @@ func (p *Project) supported(c *Cell) error {
 	} {
 		if k.given {
 			return no(k.key, "builder %q: %s", b.Name, k.what)
-		}
-	}
-	return p.supportedSteps(c, no, at)
-}
-
-func (p *Project) supportedSteps(c *Cell, no func([]any, string, ...any) error, at func(...any) []any) error {
-	for n, s := range c.builder.Steps {
-		if s.Flaky != "" {
-			return no(at("step", n, "flaky"), "step %q: flaky is", s.Name)
-		}
-		for k, t := range s.Tests {
-			if format, glob, _ := strings.Cut(t, ":"); format != "junit" || glob == "-" {
-				return no(at("step", n, "tests", k), "step %q: test results %q are", s.Name, t)
-			}
 		}
 	}
 	return nil

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
+	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,222 +15,350 @@ import (
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/record"
 	"github.com/relkit/relkit/pkg/format/testresult"
+	"github.com/relkit/relkit/pkg/sys/process"
 )
 
-// stamp tells a file from what it was before a step ran.
-type stamp struct {
-	size  int64
-	mtime time.Time
+// stdoutFile is what a step's tests name its standard output.
+const stdoutFile = "-"
+
+// stepTests is what the tests of one step say.
+type stepTests struct {
+	j    *job
+	step *config.Step
+	// before are the result files that were there before the step, by path.
+	before map[string]worker.Info
+	// streams read the output of the attempt that runs, or has run last.
+	streams []*testStream
+	// failed are the tests that failed in an attempt before the last.
+	failed map[string]testresult.Case
+
+	cases []foundCase
+	old   int // result files that the step did not touch
+	files int
+	// problem is a result that cannot be read.
+	problem string
 }
 
-// stamps notes the result files that are there before a step, by path.
-func (j *job) stamps(ctx context.Context, step *config.Step) (map[string]stamp, error) {
-	files, err := j.resultFiles(ctx, step)
-	before := map[string]stamp{}
+// foundCase is a test and where it was found.
+type foundCase struct {
+	testresult.Case
+	file string
+}
+
+// resultFile is a file of results.
+type resultFile struct {
+	worker.Info
+	format testresult.Format
+}
+
+func (j *job) newStepTests(ctx context.Context, step *config.Step) (*stepTests, error) {
+	t := &stepTests{j: j, step: step, before: map[string]worker.Info{}, failed: map[string]testresult.Case{}}
+	files, err := t.find(ctx)
 	for _, f := range files {
-		before[f.Path] = stamp{f.Size, f.ModTime}
+		t.before[f.Path] = f.Info
 	}
-	return before, err
+	return t, err
 }
 
-// resultFiles lists the files that a step's tests name.
-func (j *job) resultFiles(ctx context.Context, step *config.Step) ([]worker.Info, error) {
-	var files []worker.Info
-	for _, t := range step.Tests {
-		_, glob, _ := strings.Cut(t, ":")
-		glob, err := substitute(glob, j.vars)
+// begin is the beginning of an attempt, whose output goes to next.
+func (t *stepTests) begin(next func(process.Output) error) func(process.Output) error {
+	t.streams = nil
+	for _, text := range t.step.Tests {
+		if format, file, _ := strings.Cut(text, ":"); file == stdoutFile {
+			t.streams = append(t.streams, newTestStream(testresult.Format(format)))
+		}
+	}
+	return tee(next, t.streams)
+}
+
+// end is the end of an attempt.
+func (t *stepTests) end() {
+	for _, s := range t.streams {
+		s.end()
+	}
+}
+
+// again notes which tests have failed in an attempt that is followed by another.
+func (t *stepTests) again(ctx context.Context) error {
+	if len(t.step.Tests) == 0 {
+		return nil
+	}
+	if err := t.read(ctx); err != nil {
+		return err
+	}
+	for _, c := range t.cases {
+		if c.Status.Bad() {
+			t.failed[c.ID()] = c.Case
+		}
+	}
+	return nil
+}
+
+// find lists the files that the step's tests name. ctest -T Test begins a new
+// folder each time and leaves the old ones in the tree: of those below one
+// Testing folder the newest counts.
+func (t *stepTests) find(ctx context.Context) ([]resultFile, error) {
+	var files []resultFile
+	at := map[string]int{}
+	for _, text := range t.step.Tests {
+		format, glob, _ := strings.Cut(text, ":")
+		if glob == stdoutFile {
+			continue
+		}
+		glob, err := substitute(glob, t.j.vars)
 		if err != nil {
 			return nil, err
 		}
-		found, err := j.on.Find(ctx, j.cwd, glob)
+		found, err := t.j.on.Find(ctx, t.j.cwd, glob)
 		if err != nil {
 			return nil, fmt.Errorf("looking for test results: %w", err)
 		}
-		files = append(files, found.Files...)
+		for _, f := range uniqueByPath(found.Files) {
+			key := f.Path
+			if above := path.Dir(path.Dir(f.Path)); path.Base(f.Path) == "Test.xml" && path.Base(above) == "Testing" {
+				key = above
+			}
+			i, there := at[key]
+			switch {
+			case !there:
+				at[key] = len(files)
+				files = append(files, resultFile{f, testresult.Format(format)})
+			case f.ModTime.After(files[i].ModTime):
+				files[i] = resultFile{f, testresult.Format(format)}
+			}
+		}
 	}
-	return uniqueByPath(files), nil
+	return files, nil
 }
 
-// collectTests reads what a step's tests have written. A step that says it has
-// tests and shows none has failed, and so has one whose results cannot be read.
-func (j *job) collectTests(ctx context.Context, step *config.Step, r *record.BuildStep, log *stepLog, before map[string]stamp) error {
-	if len(step.Tests) == 0 {
-		return nil
+// read reads what the last attempt has left.
+func (t *stepTests) read(ctx context.Context) error {
+	t.cases, t.old, t.files, t.problem = nil, 0, 0, ""
+	for _, s := range t.streams {
+		if errors.Is(s.err, testresult.ErrNone) {
+			continue
+		}
+		t.files++
+		t.take(stdoutFile, "on standard output", s.cases, s.err)
 	}
-	at := time.Duration(r.DurationSeconds * float64(time.Second))
-	files, err := j.resultFiles(ctx, step)
+	files, err := t.find(ctx)
 	if err != nil {
 		return err
 	}
-	var n testresult.Counts
-	var problem string
-	old := 0
-	for _, file := range files {
-		if was, there := before[file.Path]; there && was.size == file.Size && was.mtime.Equal(file.ModTime) {
-			old++
+	for _, f := range files {
+		t.files++
+		if was, there := t.before[f.Path]; there && was.Size == f.Size && was.ModTime.Equal(f.ModTime) {
+			t.old++
 		}
-		cases, err := j.readResults(ctx, file)
-		if err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			problem = fmt.Sprintf("test results %q: %v", file.Path, err)
-			log.Note(at, "%s", problem)
-			continue
+		cases, err := t.j.readResults(ctx, f)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-		for i := range cases {
-			n.Add(&cases[i])
-			j.addTest(step.Name, file.Path, &cases[i])
-		}
-	}
-	if len(files) == 0 {
-		problem = fmt.Sprintf("no test results match %q", strings.Join(step.Tests, " "))
-	}
-	j.nameFailing(step.Name, log, at)
-	log.Note(at, "tests: %d passed, %d failed, %d skipped", n.Passed, n.Failed+n.Errored, n.Skipped)
-	if old > 0 {
-		log.Note(at, "%d of %d result files are of an earlier build", old, len(files))
-	}
-	bad := n.Failed + n.Errored
-	switch {
-	case r.Status == record.BuildFailed && bad > 0:
-		r.Error += fmt.Sprintf("; %d of %d tests failed", bad, n.Total)
-	case r.Status == record.BuildFailed:
-	case bad > 0:
-		r.Status, r.Reason, r.Error = record.BuildFailed, "tests", fmt.Sprintf("%d of %d tests failed", bad, n.Total)
-	case problem != "":
-		r.Status, r.Reason, r.Error = record.BuildFailed, "tests", problem
+		t.take(f.Path, fmt.Sprintf("%q", f.Path), cases, err)
 	}
 	return nil
+}
+
+func (t *stepTests) take(file, what string, cases []testresult.Case, err error) {
+	if err != nil {
+		t.problem = fmt.Sprintf("test results %s: %v", what, err)
+		return
+	}
+	for i := range cases {
+		c := &cases[i]
+		if was, failed := t.failed[c.ID()]; failed && c.Status == testresult.Passed {
+			c.Flaky, c.Message, c.Detail = true, was.Message, was.Detail
+		}
+		t.cases = append(t.cases, foundCase{*c, file})
+	}
+}
+
+func (j *job) readResults(ctx context.Context, file resultFile) (cases []testresult.Case, err error) {
+	if !file.Mode.IsRegular() {
+		return nil, errors.New("not a regular file")
+	}
+	var bad error
+	err = j.on.Get(ctx, j.cwd, []string{file.Path}, func(_ worker.Info, r io.Reader) error {
+		cases, bad = testresult.Read(file.format, file.Path, r)
+		_, err := io.Copy(io.Discard, r) // what a reader that gave up has left
+		return err
+	})
+	return cases, errors.Join(bad, err)
+}
+
+// collectTests reads what a step's tests have written and judges the step by
+// it. A step that says it has tests and shows none has failed, and so has one
+// whose results cannot be read.
+func (j *job) collectTests(ctx context.Context, t *stepTests, r *record.BuildStep, log *stepLog) error {
+	if len(t.step.Tests) == 0 {
+		return nil
+	}
+	if err := t.read(ctx); err != nil {
+		return err
+	}
+	at := time.Duration(r.DurationSeconds * float64(time.Second))
+	if t.problem != "" {
+		log.Note(at, "%s", t.problem)
+	}
+	if t.files == 0 {
+		t.problem = fmt.Sprintf("no test results match %q", strings.Join(t.step.Tests, " "))
+	}
+	j.judge(t, r, log, at)
+	for i := range t.cases {
+		if err := j.addTest(t.step.Name, &t.cases[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// judge decides how the step ended, and tells.
+func (j *job) judge(t *stepTests, r *record.BuildStep, log *stepLog, at time.Duration) {
+	if t.step.Flaky == "warn" {
+		j.excuse(t)
+	}
+	var n testresult.Counts
+	bad, excused, named := 0, 0, []string{}
+	for i := range t.cases {
+		c := &t.cases[i]
+		n.Add(&c.Case)
+		switch {
+		case c.Flaky && t.step.Flaky != "fail":
+			if c.Status.Bad() {
+				excused++
+			}
+			named = append(named, "flaky: "+nameOf(&c.Case))
+		case c.Flaky:
+			bad++
+			named = append(named, "flaky: "+nameOf(&c.Case))
+		case c.Status.Bad():
+			bad++
+			named = append(named, string(c.Status)+": "+nameOf(&c.Case))
+		}
+	}
+	j.nameTests(named, log, at)
+	log.Note(at, "tests: %d passed, %d failed, %d skipped", n.Passed, n.Failed+n.Errored, n.Skipped)
+	if t.old > 0 {
+		log.Note(at, "%d of %d result files are of an earlier build", t.old, t.files)
+	}
+	switch failed := r.Status == record.BuildFailed; {
+	case failed && bad > 0:
+		r.Error += fmt.Sprintf("; %d of %d tests failed", bad, n.Total)
+	case failed && excused > 0 && r.Reason == string(process.Exited) && t.problem == "":
+		why := j.inexcusable(t)
+		if why != "" {
+			r.Error += "; flaky tests failed, and " + why
+			break
+		}
+		r.Status, r.Reason, r.Error = record.BuildSuccess, "flaky", ""
+		log.Note(at, "none but flaky tests failed: the step counts as successful")
+	case failed:
+	case bad > 0:
+		r.Status, r.Reason, r.Error = record.BuildFailed, "tests", fmt.Sprintf("%d of %d tests failed", bad, n.Total)
+	case t.problem != "":
+		r.Status, r.Reason, r.Error = record.BuildFailed, "tests", t.problem
+	}
+}
+
+// excuse marks the failing tests that are known to be flaky.
+func (j *job) excuse(t *stepTests) {
+	failing := map[testKey]bool{}
+	for _, c := range t.cases {
+		if c.Status.Bad() {
+			failing[testKey{t.step.Name, c.ID()}] = true
+		}
+	}
+	if len(failing) == 0 {
+		return
+	}
+	known := j.unsteady(failing)
+	for i := range t.cases {
+		c := &t.cases[i]
+		c.Flaky = c.Flaky || c.Status.Bad() && known[testKey{t.step.Name, c.ID()}]
+	}
+}
+
+// inexcusable is what else than flaky tests may be behind a program's failure,
+// "" for nothing.
+func (j *job) inexcusable(t *stepTests) string {
+	now := map[testKey]bool{}
+	for _, c := range t.cases {
+		now[testKey{t.step.Name, c.ID()}] = true
+	}
+	n, build := lost(t.step.Name, now, j.pastBuilds().recent)
+	switch {
+	case t.old > 0:
+		return fmt.Sprintf("%d of %d result files are of an earlier build", t.old, t.files)
+	case n > 0:
+		return fmt.Sprintf("%d tests of build %d have not run", n, build)
+	}
+	return ""
+}
+
+// nameOf is a test with the first words of why it failed.
+func nameOf(c *testresult.Case) string {
+	line := c.ID()
+	first, rest, _ := strings.Cut(strings.TrimSpace(c.Message), "\n")
+	if first = strings.TrimSpace(first); first != "" {
+		line += ": " + first
+		if !strings.Contains(first, " ") && rest != "" { // a place, as gtest has it
+			second, _, _ := strings.Cut(rest, "\n")
+			line += " " + strings.TrimSpace(second)
+		}
+	}
+	return line
 }
 
 // maxNamed is how many failing tests are named.
 const maxNamed = 20
 
-// nameFailing names the tests of a step that failed, in its log and to whoever
-// looks on.
-func (j *job) nameFailing(step string, log *stepLog, at time.Duration) {
-	var lines [][]byte
-	left := 0
-	for i := range j.tests {
-		t := &j.tests[i]
-		if t.Step != step || !testresult.Status(t.Status).Bad() {
-			continue
-		}
-		if len(lines) == maxNamed {
-			left++
-			continue
-		}
-		line := t.Status + ": " + t.ID
-		if first, _, _ := strings.Cut(strings.TrimSpace(t.Message), "\n"); first != "" {
-			line += ": " + strings.TrimSpace(first)
-		}
-		lines = append(lines, []byte(line))
+// nameTests names the tests that failed, in the step's log and to whoever looks on.
+func (j *job) nameTests(named []string, log *stepLog, at time.Duration) {
+	if left := len(named) - maxNamed; left > 0 {
+		named = append(named[:maxNamed], fmt.Sprintf("and %d more", left))
 	}
-	if left > 0 {
-		lines = append(lines, fmt.Appendf(nil, "and %d more", left))
-	}
-	for _, l := range lines {
+	for _, l := range named {
 		log.Note(at, "%s", l)
+		log.named = append(log.named, []byte(l))
 	}
-	log.named = lines
 }
 
-func (j *job) readResults(ctx context.Context, file worker.Info) (cases []testresult.Case, err error) {
-	if !file.Mode.IsRegular() {
-		return nil, errors.New("not a regular file")
-	}
-	err = j.on.Get(ctx, j.cwd, []string{file.Path}, func(_ worker.Info, r io.Reader) (err error) {
-		cases, err = testresult.ReadJUnit(r)
-		return err
-	})
-	return cases, err
-}
+// maxTestText bounds what a build keeps of why its tests failed, in bytes.
+const maxTestText = 64 << 20
 
-func (j *job) addTest(step, file string, c *testresult.Case) {
-	j.tests = append(j.tests, record.BuildTest{ID: c.ID(), Step: step, Suite: c.Suite, Class: c.Class, Name: c.Name, Status: string(c.Status),
-		Flaky: c.Flaky, DurationSeconds: seconds(c.Duration), Message: c.Message, Detail: c.Detail, File: manifest.Escape(file)})
+func (j *job) addTest(step string, c *foundCase) error {
+	if len(j.tests) == testresult.MaxCases {
+		return fmt.Errorf("more than %d tests", testresult.MaxCases)
+	}
+	t := record.BuildTest{ID: c.ID(), Step: step, Suite: c.Suite, Class: c.Class, Name: c.Name, Status: string(c.Status),
+		Flaky: c.Flaky, DurationSeconds: seconds(c.Duration), Message: c.Message, Detail: c.Detail, File: manifest.Escape(c.file)}
+	if j.testText += len(t.Message) + len(t.Detail); j.testText > maxTestText {
+		t.Message, t.Detail = "", ""
+	}
+	j.tests = append(j.tests, t)
 	if j.build.Tests == nil {
-		j.build.Tests = &record.BuildTests{NewlyFailing: []string{}, NewlyFixed: []string{}}
+		j.build.Tests = &record.BuildTests{NewlyFailing: []string{}, NewlyFixed: []string{}, FlakyTests: []string{}}
 	}
 	n := j.build.Tests
-	n.Total++
-	switch c.Status {
-	case testresult.Passed:
-		n.Passed++
-	case testresult.Failed:
-		n.Failed++
-	case testresult.Errored:
-		n.Errored++
-	case testresult.Skipped:
-		n.Skipped++
-	}
-	if c.Flaky {
-		n.Flaky++
-	}
+	var one testresult.Counts
+	one.Add(&c.Case)
+	n.Total, n.Flaky = n.Total+1, n.Flaky+one.Flaky
+	n.Passed, n.Failed, n.Errored, n.Skipped = n.Passed+one.Passed, n.Failed+one.Failed, n.Errored+one.Errored, n.Skipped+one.Skipped
+	return nil
 }
 
-// saveTests writes tests.json and compares with the build before.
+// saveTests compares the build with those before it and writes tests.json.
 func (j *job) saveTests() error {
+	recent := j.pastBuilds().recent
+	findSlower(j.build, j.tests, recent)
 	if j.build.Tests == nil {
 		return nil
 	}
-	was, err := j.previousTests()
-	if err != nil {
-		// Old results that cannot be read spoil no new build.
-		j.r.opt.Log.Warn(j.label()+" comparing tests with the build before", "error", err)
-	}
-	for _, t := range j.tests {
-		bad := testresult.Status(t.Status).Bad()
-		before, known := was[t.ID]
-		switch {
-		case bad && !(known && before.Bad()):
-			j.build.Tests.NewlyFailing = addName(j.build.Tests.NewlyFailing, t.ID)
-		case t.Status == string(testresult.Passed) && known && before.Bad():
-			j.build.Tests.NewlyFixed = addName(j.build.Tests.NewlyFixed, t.ID)
-		}
-	}
+	compareTests(j.build.Tests, j.tests, recent)
 	r := record.BuildTestResults{Schema: record.BuildTestsSchema, Builder: j.build.Builder, Number: j.build.Number, Tests: j.tests}
 	data, err := r.Encode()
 	if err != nil {
 		return err
 	}
 	return writeWhole(filepath.Join(j.dir, testsFile), data)
-}
-
-func addName(list []string, name string) []string {
-	if len(list) == record.MaxBuildTestNames || slices.Contains(list, name) {
-		return list
-	}
-	return append(list, name)
-}
-
-// previousTests maps the tests of the newest earlier build that ran any to how they ended.
-func (j *job) previousTests() (map[string]testresult.Status, error) {
-	numbers, err := j.r.p.state.numbers(j.build.Builder)
-	if err != nil {
-		return nil, err
-	}
-	for i := len(numbers) - 1; i >= 0; i-- {
-		if numbers[i] >= j.build.Number {
-			continue
-		}
-		data, err := os.ReadFile(filepath.Join(j.r.p.state.build(j.build.Builder, numbers[i]), testsFile))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		t, err := record.DecodeBuildTests(data)
-		if err != nil {
-			return nil, err
-		}
-		was := map[string]testresult.Status{}
-		for _, x := range t.Tests {
-			was[x.ID] = testresult.Status(x.Status)
-		}
-		return was, nil
-	}
-	return nil, nil
 }

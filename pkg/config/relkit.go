@@ -116,7 +116,8 @@ type Step struct {
 	Sh    string            `toml:"sh"`
 	Env   map[string]string `toml:"env"`
 	Retry *Retry            `toml:"retry"`
-	// Tests are the results that the step writes, "FORMAT:GLOB".
+	// Tests are the results that the step writes, "FORMAT:GLOB", or "FORMAT:-" on
+	// its standard output.
 	Tests  []string `toml:"tests"`
 	OnFail string   `toml:"on_fail"`
 	Flaky  string   `toml:"flaky"`

@@ -195,6 +195,7 @@ func TestRelkitMistakes(t *testing.T) {
 		{`run = ["make"]`, ``, `step "all" has neither run nor sh`},
 		{`run = ["make"]`, "run = [\"make\"]\nsh = \"make\"", `step "all": run and sh exclude each other`},
 		{`run = ["make"]`, "run = [\"make\"]\ntests = [\"xunit:*\"]", `f:16:10: builder.step.tests: got "xunit:*"`},
+		{`run = ["make"]`, "run = [\"make\"]\ntests = [\"junit:-\"]", `f:16:10: builder.step.tests: "junit:-": standard output is read for tap and gotest alone`},
 		{`run = ["make"]`, "run = [\"make\"]\ntests = [\"junit:../x\"]", `it has a part ".."`},
 		{`run = ["make"]`, "run = [\"make\"]\n[builder.artifacts]\npaths = [\"/etc/*\"]", `want one that is relative`},
 		{"[project]\nname = \"fw\"", "[project]", `f:1:1: project.name is missing`},

@@ -177,6 +177,8 @@ func (r *Relkit) checkStep(i, n int) {
 		format, glob, ok := strings.Cut(t, ":")
 		if !ok || !slices.Contains(testFormats, format) {
 			r.mistakef(at("tests", k), "builder.step.tests: got %q, want FORMAT:GLOB with a format of %s", t, strings.Join(testFormats, ", "))
+		} else if glob == "-" && !slices.Contains(streamFormats, format) {
+			r.mistakef(at("tests", k), "builder.step.tests: %q: standard output is read for %s alone", t, strings.Join(streamFormats, " and "))
 		} else if glob != "-" {
 			r.checkGlob(at("tests", k), "builder.step.tests", glob)
 		}

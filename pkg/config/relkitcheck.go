@@ -13,7 +13,9 @@ var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 var (
 	vcsNames      = []string{"git", "svn", "hg", "cvs", "bzr", "darcs", "tla", "p4", "file", "tar"}
 	checkoutNames = []string{"incremental", "clean", "copy", "export"}
-	testFormats   = []string{"junit", "tap", "gotest"}
+	testFormats   = []string{"junit", "tap", "gotest", "ctest"}
+	// streamFormats are those that are read from a step's standard output.
+	streamFormats = []string{"tap", "gotest"}
 	varyNames     = []string{"time", "path", "locale", "umask", "fileorder", "hostname", "worker"}
 	whenNames     = []string{"always", "change", "failing", "recovery"}
 )

@@ -72,12 +72,14 @@ type Build struct {
 	Worker          BuildWorker       `json:"worker"`
 	Matrix          map[string]string `json:"matrix,omitempty"`
 	// Set holds what --set gave.
-	Set       map[string]string `json:"set,omitempty"`
-	Sources   []BuildSource     `json:"sources"`
-	Changes   []BuildChange     `json:"changes"`
-	Steps     []BuildStep       `json:"steps"`
-	Tests     *BuildTests       `json:"tests,omitempty"`
-	Artifacts []BuildArtifact   `json:"artifacts"`
+	Set     map[string]string `json:"set,omitempty"`
+	Sources []BuildSource     `json:"sources"`
+	Changes []BuildChange     `json:"changes"`
+	Steps   []BuildStep       `json:"steps"`
+	Tests   *BuildTests       `json:"tests,omitempty"`
+	// Slower holds at most MaxBuildTestNames steps and tests.
+	Slower    []BuildSlower   `json:"slower,omitempty"`
+	Artifacts []BuildArtifact `json:"artifacts"`
 }
 
 // BuildRelkit is the relkit that built.
@@ -126,7 +128,8 @@ type BuildStep struct {
 	Argv   []string    `json:"argv"`
 	Status BuildStatus `json:"status"`
 	// Reason is why it ended: exit, timeout, idle, output, canceled, start; or
-	// tests, where the program succeeded and a test did not.
+	// tests, where the program succeeded and a test did not; or flaky, where the
+	// program failed because of flaky tests alone, which the step does not mind.
 	Reason string `json:"reason,omitempty"`
 	Error  string `json:"error,omitempty"`
 	// Exit is the exit status, 128+n after signal n; null for a step that did not run.
@@ -151,10 +154,24 @@ type BuildTests struct {
 	Errored int `json:"errored"`
 	Skipped int `json:"skipped"`
 	Flaky   int `json:"flaky"`
-	// NewlyFailing and NewlyFixed compare with the builder's previous build that
-	// ran tests; at most MaxBuildTestNames each.
+	// NewlyFailing and NewlyFixed compare with the newest of the builder's last
+	// builds that ran the test; at most MaxBuildTestNames each.
 	NewlyFailing []string `json:"newly_failing"`
 	NewlyFixed   []string `json:"newly_fixed"`
+	// FlakyTests are those that Flaky counts: they passed only when they were run
+	// again, or failed, are known to do both, and were not held against the build.
+	FlakyTests []string `json:"flaky_tests"`
+}
+
+// BuildSlower is a step, or a test of one, that took much longer than it used to.
+type BuildSlower struct {
+	Step string `json:"step"`
+	// Test is the test's ID; "" for the step itself.
+	Test            string  `json:"test,omitempty"`
+	DurationSeconds float64 `json:"duration_seconds"`
+	// MedianSeconds is of the last builds in which it succeeded; Builds counts them.
+	MedianSeconds float64 `json:"median_seconds"`
+	Builds        int     `json:"builds"`
 }
 
 // MaxBuildTestNames bounds the names of tests in a build record.
@@ -194,7 +211,7 @@ func (b *Build) Encode() ([]byte, error) {
 	c.Sources, c.Changes, c.Steps, c.Artifacts = full(b.Sources), full(b.Changes), full(b.Steps), full(b.Artifacts)
 	if b.Tests != nil {
 		t := *b.Tests
-		t.NewlyFailing, t.NewlyFixed = full(t.NewlyFailing), full(t.NewlyFixed)
+		t.NewlyFailing, t.NewlyFixed, t.FlakyTests = full(t.NewlyFailing), full(t.NewlyFixed), full(t.FlakyTests)
 		c.Tests = &t
 	}
 	line, err := strict.Encode(&c)

@@ -19,17 +19,23 @@ type BuildTestResults struct {
 // BuildTest is one test.
 type BuildTest struct {
 	// ID tells the test from all others of the builder.
-	ID              string  `json:"id"`
-	Step            string  `json:"step"`
-	Suite           string  `json:"suite,omitempty"`
-	Class           string  `json:"class,omitempty"`
-	Name            string  `json:"name"`
-	Status          string  `json:"status"` // passed, failed, error, skipped
+	ID     string `json:"id"`
+	Step   string `json:"step"`
+	Suite  string `json:"suite,omitempty"`
+	Class  string `json:"class,omitempty"`
+	Name   string `json:"name"`
+	Status string `json:"status"` // passed, failed, error, skipped
+	// Flaky is a test that passed only when it was run again, or that failed, is
+	// known to do both, and was not held against the build.
 	Flaky           bool    `json:"flaky,omitempty"`
 	DurationSeconds float64 `json:"duration_seconds"`
-	Message         string  `json:"message,omitempty"`
-	Detail          string  `json:"detail,omitempty"`
-	// File is where the result stood, escaped, from the work tree.
+	// MedianSeconds is of the last builds in which it passed, where it is much
+	// slower now.
+	MedianSeconds float64 `json:"median_seconds,omitempty"`
+	Message       string  `json:"message,omitempty"`
+	Detail        string  `json:"detail,omitempty"`
+	// File is where the result stood, escaped, from the work tree; "-" is the
+	// step's standard output.
 	File string `json:"file"`
 }
 

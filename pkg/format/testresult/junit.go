@@ -127,6 +127,7 @@ func (j *junit) outcome(depth int, name string, t xml.StartElement) {
 		return
 	case rank(s) > rank(j.test.Status), j.test.Message == "" && j.detail.size() == 0:
 		j.test.Status = s
+		j.test.Flaky = j.test.Flaky && !s.Bad()
 		j.detail = clip{}
 		j.test.Message, j.kind = cut(attr(t, "message"), MaxName), cut(attr(t, "type"), MaxName)
 	}
