@@ -127,6 +127,43 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// What was taken back lies in the way of the next patch: it is given up for its room
+// once the patch is admitted, and by no patch that is refused.
+func TestRoomOfWhatWasTakenBack(t *testing.T) {
+	b := full(t, "tmpfs")
+	kept := func() int {
+		slots, err := os.ReadDir(b.path("m/.relkit"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(slots)
+	}
+	of := func(path string) []byte {
+		text, body := big(path, 1<<20)
+		return forgery{text: text, segments: []forgedSegment{{delta.Raw, body, 1 << 20}}}.patch(t)
+	}
+	if errs, status := b.apply(t, of("big"), false, "--insecure-unsigned"); status != 0 {
+		t.Fatal(errs)
+	}
+	b.tool(t, "patch-rollback", "--root", b.flags[1])
+	b.fill(t, 512<<10)
+	if errs, status := b.apply(t, of("other"), false); status != 5 || kept() != 1 {
+		t.Fatalf("unsigned: status %d, %d kept\n%s", status, kept(), errs)
+	}
+	tooBig, body := big("toobig", 3<<20)
+	errs, status := b.apply(t, forgery{text: tooBig, segments: []forgedSegment{{delta.Raw, body, 3 << 20}}}.patch(t), false, "--insecure-unsigned")
+	if status != 4 || kept() != 1 || !strings.Contains(errs, "staging takes") {
+		t.Fatalf("too big: status %d, %d kept\n%s", status, kept(), errs)
+	}
+	if errs, status := b.apply(t, of("other"), false, "--insecure-unsigned"); status != 0 || kept() != 1 {
+		t.Fatalf("status %d, %d kept\n%s", status, kept(), errs)
+	}
+	out, _, _ := runTool(t, "", nil, "audit", "--state", b.path("m/var/lib/relkit"))
+	if !strings.Contains(out, "its room is needed") {
+		t.Error(out)
+	}
+}
+
 // checked applies the patch with a check, as a process of its own: checks run
 // below one that starts the tool anew.
 func (b *badBox) checked(t *testing.T, check string) (stderr string, status int) {

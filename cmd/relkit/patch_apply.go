@@ -52,7 +52,7 @@ func patchApplyCommand(e *env) *cli.Command {
 			if is, err := e.pendingMode(c, o); is || err != nil {
 				return err
 			}
-			for _, other := range []string{"stage", "at-boot", "repair"} {
+			for _, other := range []string{"stage", "repair"} {
 				if err := exclusive(c, "again", other); err != nil {
 					return err
 				}

@@ -100,12 +100,8 @@ func (a *applier) keptSource(id string) (Source, error) {
 			found = t
 		}
 	}
-	hint := "relkit patch-rollback" + a.opt.flags() + " --list  # lists what can be applied again"
-	switch {
-	case found == nil && id == "":
-		return Source{}, failure.WithHint(failure.Errorf(failure.Refused, "no patch was taken back and is still kept"), "%s", hint)
-	case found == nil:
-		return Source{}, failure.WithHint(failure.Errorf(failure.Refused, "patch %q was not taken back, or is no longer kept", id), "%s", hint)
+	if found == nil {
+		return Source{}, a.notKept(all, id)
 	}
 	s, _, err := a.sourceOf(found)
 	return s, err
@@ -145,40 +141,87 @@ func names(t *state.Transaction, word string) bool {
 	return begin != nil && (begin.PatchID == word || begin.Patch.String() == word || t.ID == word)
 }
 
-// takenBack is the transaction of this very patch that was taken back and can be
-// committed again at once; nil where it is to be applied as a new one.
-func (a *applier) takenBack(p *patch.Reader) (*state.Transaction, error) {
-	all, err := a.target.State.Transactions()
+// notKept says why there is nothing to apply again, and which patch would do it.
+func (a *applier) notKept(all []*state.Transaction, id string) error {
+	list := "relkit patch-rollback" + a.opt.flags() + " --list  # lists what can be applied again"
+	var last *state.Transaction
+	for _, t := range all {
+		if t.Find(journal.RolledBack) != nil && !t.Stands() && (id == "" || names(t, id)) {
+			last = t
+		}
+	}
+	if last == nil && id == "" {
+		return failure.WithHint(failure.Errorf(failure.Refused, "no patch was taken back"), "%s", list)
+	}
+	if last == nil {
+		return failure.WithHint(failure.Errorf(failure.Refused, "patch %q was not taken back", id), "%s", list)
+	}
+	whole, err := a.target.State.Whole(last)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	for _, t := range slices.Backward(all) {
-		if !t.TakenBack() || t.Find(journal.Begin).Patch != p.ID() {
-			continue
-		}
-		atBoot, err := a.commitsAtBoot(p.Header(), t)
-		if err != nil || atBoot || a.o.Stage || a.o.Repair || a.o.modifies() || !a.inWindow() {
-			return nil, err
-		}
-		return t, nil
+	begin := whole.Find(journal.Begin)
+	from := ""
+	if begin.From != nil && begin.From.Version != "" {
+		from = " from " + begin.From.Version
 	}
-	return nil, nil
+	return failure.WithHint(failure.Errorf(failure.Refused, "patch %s was taken back, and what it brought is no longer kept: %s", begin.PatchID, whyFreed(whole)),
+		"relkit patch-apply%s %s.rkp  # the patch itself: %s %s%s, digest %s", a.opt.flags(), failure.Word(begin.PatchID), begin.To.Product, begin.To.Version, from, begin.Patch)
 }
 
-// commitsAtBoot tells whether what a transaction brings is committed at boot.
+// whyFreed is why the slots of a transaction that was taken back are gone.
+func whyFreed(t *state.Transaction) string {
+	for _, r := range slices.Backward(t.Records) {
+		switch {
+		case r.Event == journal.Undone:
+			return "it was tried again and did not stay"
+		case r.Event == journal.Aborted || r.Event == journal.Freeing && r.Reason != "":
+			return "it was given up: " + r.Reason
+		case r.Event == journal.Rollback && len(r.Deviations)+len(r.Skip)+len(r.Saved) > 0, r.Event == journal.RolledBack && len(r.Kept) > 0:
+			return "files were changed since it was applied, so it does not lie there as it was staged"
+		}
+	}
+	return "a rollback that was cut off has freed it"
+}
+
+// takenBack is the transaction of this very patch that was taken back and can be
+// committed again, boot where the next boot has to do that; nil where the patch is
+// to be applied as a new one.
+func (a *applier) takenBack(p *patch.Reader) (t *state.Transaction, boot bool, err error) {
+	if a.o.Stage || a.o.Repair || a.o.modifies() || !a.inWindow() {
+		return nil, false, nil
+	}
+	all, err := a.target.State.Transactions()
+	if err != nil {
+		return nil, false, err
+	}
+	for _, t := range slices.Backward(all) {
+		if t.TakenBack() && t.Find(journal.Begin).Patch == p.ID() {
+			boot, err := a.commitsAtBoot(p.Header(), t)
+			return t, boot, err
+		}
+	}
+	return nil, false, nil
+}
+
+// commitsAtBoot tells whether what was taken back is to be committed at boot: see
+// admitPlaces.
 func (a *applier) commitsAtBoot(h *patch.Header, t *state.Transaction) (bool, error) {
-	if ready := t.Find(journal.Ready); a.o.AtBoot || ready != nil && ready.Boot {
-		return true, nil
+	if a.o.AtBoot {
+		return true, a.bootReady("it was asked for")
 	}
 	if a.opt.Root != "/" {
 		return false, nil
 	}
 	touches, err := transaction.Touches(a.target, t, bootGlobs)
-	return touches || h.Reboot == patch.RebootRequired, err
+	if err != nil || !touches && h.Reboot != patch.RebootRequired {
+		return false, err
+	}
+	return true, a.bootReady("patch " + h.ID + " asks for it, or changes what the running system boots with")
 }
 
-// again commits what was taken back out of its slots.
-func (a *applier) again(ctx context.Context, p *patch.Reader, t *state.Transaction, r *Result) (*Result, error) {
+// again commits what was taken back out of its slots, or has the next boot do so.
+func (a *applier) again(ctx context.Context, p *patch.Reader, t *state.Transaction, boot bool, r *Result) (*Result, error) {
 	if err := a.allowMounts(); err != nil {
 		return nil, err
 	}
@@ -194,7 +237,11 @@ func (a *applier) again(ctx context.Context, p *patch.Reader, t *state.Transacti
 		r.Status = Planned
 		return r, nil
 	}
-	run := a.runnerOf(t)
-	r.Reboot = p.Header().Reboot == patch.RebootRequired
-	return r, a.commit(ctx, tx, run, r)
+	if r.Reboot = boot || p.Header().Reboot == patch.RebootRequired; boot {
+		if err := a.keepGiven(t); err != nil { // with the sign-offs that count now
+			return nil, err
+		}
+		return r, a.keep(tx, r, journal.Record{Boot: true, Reboot: true, Changes: r.Changes, Insecure: r.Insecure})
+	}
+	return r, a.commit(ctx, tx, a.runnerOf(t), r)
 }

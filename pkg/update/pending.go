@@ -231,7 +231,7 @@ func (m *machine) resultOf(t *state.Transaction) *Result {
 	if begin.From != nil {
 		r.From = begin.From.Version
 	}
-	if ready := t.Find(journal.Ready); ready != nil {
+	if ready := t.This(journal.Ready); ready != nil {
 		r.Reboot, r.Kept, r.Changes = ready.Reboot, ready.Kept, ready.Changes
 	}
 	return r

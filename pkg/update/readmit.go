@@ -9,6 +9,7 @@ import (
 	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/patch"
 )
 
@@ -46,8 +47,12 @@ func (a *applier) admitAgain(ctx context.Context, t *state.Transaction) (err err
 		return err
 	}
 	b := *a
-	b.o.InsecureUnsigned = slices.Contains(begin.Insecure, "insecure-unsigned")
-	b.o.AllowDowngrade = slices.Contains(begin.Insecure, "allow-downgrade")
+	waived := begin.Insecure
+	if ready := t.This(journal.Ready); ready != nil {
+		waived = slices.Concat(waived, ready.Insecure) // of what was taken back and is applied again
+	}
+	b.o.InsecureUnsigned = slices.Contains(waived, "insecure-unsigned")
+	b.o.AllowDowngrade = slices.Contains(waived, "allow-downgrade")
 	if err := b.trustAgain(p, s, named); err != nil {
 		return err
 	}

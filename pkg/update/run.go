@@ -32,14 +32,14 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 		return nil, err
 	}
 	r.Supersedes = w.superseded(h)
-	t, err := a.takenBack(p)
+	t, boot, err := a.takenBack(p)
 	switch {
 	case err != nil:
 		return nil, err
 	case t != nil:
-		return a.again(ctx, p, t, r)
+		return a.again(ctx, p, t, boot, r)
 	case s.headOnly:
-		return nil, failure.Errorf(failure.Refused, "patch %s is committed at boot, or was asked for otherwise than what is kept of it allows: give the patch itself", h.ID)
+		return nil, failure.Errorf(failure.Refused, "patch %s cannot be applied again with these options: give the patch itself", h.ID)
 	}
 	l, err := a.inspect(ctx, p)
 	if err != nil {

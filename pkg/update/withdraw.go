@@ -18,7 +18,7 @@ func awaits(t *state.Transaction) bool {
 // takesBoot tells whether t is to be taken back at boot: what was committed
 // there, of a system that runs.
 func (m *machine) takesBoot(t *state.Transaction, o RollbackOptions) bool {
-	ready := t.Find(journal.Ready)
+	ready := t.This(journal.Ready)
 	return o.AtBoot || m.opt.Root == "/" && ready != nil && ready.Boot
 }
 

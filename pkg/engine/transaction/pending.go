@@ -22,6 +22,8 @@ import (
 //	staged ─ ready ─┬───────── committing ─ committed ─ applied
 //	                └─ armed ─ committing ─ committed ─ awaiting ─ booted… ─ applied
 //	awaiting, booted, applied ─ withdrawn ─ rollback ─ rolled-back
+//	rolled-back ─┬─ committing …
+//	             └─ ready …
 //
 // Every record is durable before what it announces, and none of the waiting
 // states has the tree half changed: a power cut in one of them changes nothing.
@@ -29,9 +31,10 @@ import (
 // the tree runs; cut there, Recover takes it back, or completes the rollback,
 // as it does on a running system.
 
-// Keep leaves what is staged for a later commit; r says how that is to be done.
+// Keep leaves what is staged for a later commit; r says how that is to be done. Of
+// what was taken back it tells how the file systems are mounted by now.
 func (x *Tx) Keep(r journal.Record) error {
-	r.Event, r.Time, r.Kept = journal.Ready, x.Now(), x.stays
+	r.Event, r.Time, r.Kept, r.Tops = journal.Ready, x.Now(), x.stays, x.tops
 	x.readOnlyAgain()
 	if err := x.State.Append(x.Journal, r); err != nil {
 		if repair := x.State.Repair(x.Journal); repair != nil {

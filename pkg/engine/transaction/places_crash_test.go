@@ -132,6 +132,14 @@ func placeScenarios(t *testing.T, kind fsKind) []scenario {
 			_, err := committedLater(t, older, newer, false)
 			return err
 		}, before, after, journal.Version{}, version2},
+		{"applied again " + string(kind), kind, func(t *testing.T) *fsys.Mem {
+			m := applied(t)
+			if err := rollback(target(m, &fsys.Meter{})); err != nil {
+				t.Fatal(err)
+			}
+			m.SyncAll()
+			return m
+		}, nil, again, before, after, version1, version2},
 		{"freed " + string(kind), kind, applied, nil, func(t Target) error {
 			j, err := newest(t)
 			if err == nil {

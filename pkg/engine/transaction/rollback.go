@@ -196,7 +196,7 @@ func (r *Rollback) Commit(record journal.Record, after func()) error {
 	if after != nil {
 		after()
 	}
-	if r.again() {
+	if r.again() && x.putBack() == nil {
 		x.closeKept(journal.RolledBack)
 	} else {
 		x.close(journal.RolledBack)

@@ -162,6 +162,8 @@ func scenarios(t *testing.T) []scenario {
 			}, after, before, version2, version1},
 			scenario{"applied again " + string(kind), kind, takenBack(kind), nil, again,
 				before, after, version1, version2},
+			scenario{"applied again at boot " + string(kind), kind, takenBack(kind), nil, againAtBoot,
+				before, after, version1, version2},
 			scenario{"given up " + string(kind), kind, applied(kind), nil, func(t Target) error {
 				j, err := newest(t)
 				if err != nil {
@@ -174,15 +176,11 @@ func scenarios(t *testing.T) []scenario {
 	return all
 }
 
-// again applies what was taken back once more, out of its slots. Where names
-// cannot be exchanged nothing is kept for that, and the patch is applied anew.
+// again applies what was taken back once more, out of its slots.
 func again(t Target) error {
 	j, err := newest(t)
 	if err != nil {
 		return err
-	}
-	if !j.TakenBack() {
-		return apply(t, oldTree(), newTree())
 	}
 	x, modified, err := Reopen(context.Background(), t, j, 2)
 	if err == nil && len(modified) > 0 {
@@ -195,6 +193,37 @@ func again(t Target) error {
 		return err
 	}
 	return x.Finish()
+}
+
+// againAtBoot leaves what was taken back to a boot, which commits it.
+func againAtBoot(t Target) error {
+	j, err := newest(t)
+	if err != nil {
+		return err
+	}
+	x, modified, err := Reopen(context.Background(), t, j, 2)
+	if err == nil && len(modified) > 0 {
+		err = fmt.Errorf("modified: %v", modified)
+	}
+	if err == nil {
+		err = x.Keep(journal.Record{Boot: true})
+	}
+	if err == nil {
+		err = Note(t, j, journal.Record{Event: journal.Armed})
+	}
+	if err == nil {
+		x, modified, err = Reopen(context.Background(), t, j, 2)
+	}
+	if err == nil && len(modified) > 0 {
+		err = fmt.Errorf("modified: %v", modified)
+	}
+	if err == nil {
+		err = x.Commit()
+	}
+	if err != nil {
+		return err
+	}
+	return x.Await()
 }
 
 // newest is the newest transaction of a machine.

@@ -3,7 +3,6 @@ package transaction
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
@@ -169,10 +168,29 @@ func (x *Tx) closeKept(event journal.Event) {
 	x.close(event)
 }
 
-// again tells whether what the slots hold after a rollback is what was staged: a
-// file system that cannot exchange names has it under others, and what somebody
-// had changed was treated as that was asked for.
+// again tells whether what the slots hold after a rollback is what was staged:
+// what somebody had changed was treated as that was asked for.
 func (r *Rollback) again() bool {
-	return len(r.Modified) == 0 && len(r.Deviations) == 0 && len(r.x.kept) == 0 &&
-		!slices.ContainsFunc(r.x.plan.Tops, func(t journal.PlanTop) bool { return !t.Exchange })
+	return len(r.Modified) == 0 && len(r.Deviations) == 0 && len(r.x.kept) == 0
+}
+
+// putBack has what was staged lie in its slots under the names it was staged under:
+// where names cannot be exchanged, the way back has left it under others. The old
+// tree is back and durable by then, so those names say what is so, "not done"; a
+// cut leaves "rollback" in the journal, and Recover frees the slots.
+func (x *Tx) putBack() error {
+	for i := range x.plan.Steps {
+		if step := &x.plan.Steps[i]; step.Do != journal.Swap || x.exchanges(step) {
+			continue
+		}
+		if err := x.renameExisting(x.slot(i)+undoSuffix, x.slot(i)); err != nil {
+			return err
+		}
+	}
+	for i := range x.plan.Tops {
+		if err := x.Root.SyncDir(x.slotFolder(i)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

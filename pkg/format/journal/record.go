@@ -70,7 +70,7 @@ var valid = map[Event][]Event{
 	Undone:     {Freed},
 	Rollback:   {RolledBack, Reapplied},
 	Reapplied:  {Rollback, Withdrawn, Freeing},
-	RolledBack: {Committing, Freeing, Freed},
+	RolledBack: {Committing, Ready, Freeing, Freed},
 	Aborted:    {Freed},
 }
 
@@ -137,11 +137,12 @@ type Record struct {
 	To      *Version      `json:"to,omitempty"`
 	// Signoffs are "role SHA256:<fingerprint>" of those accepted: with Begin.
 	Signoffs []string `json:"signoffs,omitempty"`
-	// Insecure lists the safety-lowering flags that were used: with Begin, Withdrawn and Rollback.
+	// Insecure lists the safety-lowering flags that were used: with Begin, Withdrawn and Rollback,
+	// and with Ready of what was taken back.
 	Insecure []string `json:"insecure,omitempty"`
 	// Tops are the file systems that get slots, Slot the name of the slot folder
 	// on each: with Begin. With Rollback and Freeing, Tops tell how they are
-	// mounted by then.
+	// mounted by then, as with Committing and Ready of what was taken back.
 	Tops []Top  `json:"tops,omitempty"`
 	Slot string `json:"slot,omitempty"`
 	// Plan is the digest of the plan file: with Staged, and with Committing where
