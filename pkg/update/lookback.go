@@ -24,7 +24,7 @@ func (m *machine) lookAtAll(ctx context.Context, todo []*state.Transaction, o Ro
 		if err != nil && i > 0 {
 			hint := fmt.Sprintf("relkit patch-rollback%s --last %d", o.flags(), i)
 			if first := failure.Hint(err); first != "" {
-				hint = first + "; or only those that came later: " + hint
+				hint = first + "  # or only those that came later: " + hint
 			}
 			err = failure.WithHint(fmt.Errorf("%w\nnone was taken back", err), "%s", hint)
 		}
@@ -99,5 +99,5 @@ func modifiedError(all []transaction.Mismatch, o RollbackOptions) error {
 		text += fmt.Sprintf("\n  %s: %s", manifest.Escape(mm.Path), mm.Why)
 	}
 	return failure.WithHint(failure.Errorf(failure.Refused, "%s", text),
-		"relkit patch-rollback%s --on-modified replace%s  # what stands there is kept as PATH.relkit-saved", o.flags(), o.rest())
+		"relkit patch-rollback%s --on-modified replace%s", o.flags(), o.rest())
 }
