@@ -54,6 +54,7 @@ var onlyImporter = map[string]string{
 	"github.com/BurntSushi/toml":             "pkg/config",
 	"github.com/hiddeco/sshsig":              "pkg/format/signature",
 	"github.com/rogpeppe/go-internal":        "pkg/relkittest",
+	"github.com/wneessen/go-mail":            "pkg/build/notify",
 }
 
 // throughFsys are the packages that change a target: they reach the file system
@@ -278,6 +279,8 @@ func TestForbidden(t *testing.T) {
 		{"pkg/transport/oci", "github.com/google/go-containerregistry/pkg/v1", true},
 		{"cmd/relkit", "github.com/cheggaaa/pb/v3", false},
 		{"pkg/format/channel", "github.com/BurntSushi/toml", false},
+		{"pkg/build", "github.com/wneessen/go-mail", false},
+		{"pkg/build/notify", "github.com/wneessen/go-mail/smtp", true},
 		{"pkg/engine/trust", "github.com/hiddeco/sshsig", false},
 		{"pkg/transport/oci", "github.com/minio/minio-go/v7", false},
 		{"cmd/relkit", "github.com/rogpeppe/go-internal/testscript", false},

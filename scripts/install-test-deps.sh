@@ -10,6 +10,7 @@ PATH=$PATH:/usr/sbin:/sbin # where mkfs and its kin are, out of a user's way
 
 # A tool, or a file that must exist, and the Debian package that has it.
 needs="
+aiosmtpd            python3-aiosmtpd
 ant                 ant
 bats                bats
 bsdtar              libarchive-tools

@@ -213,6 +213,9 @@ func historyLine(ev record.BuildEvent) string {
 		first, _, _ := strings.Cut(ev.Error, "\n")
 		line += ": " + ui.Visible(first)
 	}
+	for _, u := range ev.Untold {
+		line += "; not told: " + ui.Visible(u)
+	}
 	return line
 }
 

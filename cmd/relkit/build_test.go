@@ -37,8 +37,23 @@ func TestBuildScript(t *testing.T) {
 			}
 			return os.WriteFile(filepath.Join(e.WorkDir, ".gitconfig"), []byte(gitConfig), 0o644)
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": cmdExits},
+		Condition: missing,
+		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"exits": cmdExits, "smtpd": cmdMailServer},
 	})
+}
+
+// cmdMailServer is "smtpd DIR": it starts a mail server, at $SMTP, that puts what
+// it takes into DIR as 1.txt and so on.
+func cmdMailServer(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: smtpd dir")
+	}
+	dir := ts.MkAbs(args[0])
+	ts.Check(os.MkdirAll(dir, 0o755))
+	address, stop, err := relkittest.MailServer(relkittest.MailOptions{Dir: dir})
+	ts.Check(err)
+	ts.Defer(stop)
+	ts.Setenv("SMTP", address)
 }
 
 // project is a repository and a relkit.toml for the tests that need Go.

@@ -66,6 +66,7 @@ func (r *runner) run(ctx context.Context, c *Cell) outcome {
 		r.opt.Log.Warn(fmt.Sprintf("%s/%d: relkit was killed while it built; recorded", c.Name, n))
 	}
 	b, err := r.locked(ctx, c)
+	r.announce(c.Name)
 	return outcome{b, err}
 }
 

@@ -53,7 +53,6 @@ func TestKeysThatAreNotSupportedAreRefused(t *testing.T) {
 		one + step + "[builder.artifacts]\npaths = [\"a\"]\nsbom = [\"spdx\"]\n":                            `SBOMs are not supported`,
 		one + step + "[builder.artifacts]\nprovenance = true\n":                                             `provenance is not supported`,
 		one + step + "[builder.repro]\nvary = [\"time\"]\n":                                                 `repro is not supported`,
-		one + step + "[[notify]]\nmail = \"smtp://x\"\n":                                                    `notify is not supported`,
 		"[[source]]\nname = \"s\"\nvcs = \"svn\"\nurl = \"svn://x\"\n" + one + "sources = [\"s\"]\n" + step: `:16:1: source "s": vcs "svn" is not supported`,
 	} {
 		b.write("relkit.toml", head+text)

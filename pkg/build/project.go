@@ -28,6 +28,9 @@ type Project struct {
 	// dir is the folder of relkit.toml, which relative paths in it start from.
 	dir   string
 	state state
+	// file is relkit.toml, and stateGiven the state folder where it is not the
+	// configured one: absolute, for command lines that are pasted anywhere.
+	file, stateGiven string
 	// given is what a command line needs more to mean this project, for hints.
 	given string
 }
@@ -50,13 +53,14 @@ func Open(file, stateDir string) (*Project, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Project{cfg: cfg, dir: filepath.Dir(abs)}
+	p := &Project{cfg: cfg, dir: filepath.Dir(abs), file: abs}
 	dir := p.abs(cfg.Project.State)
 	switch {
 	case stateDir != "":
 		if dir, err = filepath.Abs(stateDir); err != nil {
 			return nil, err
 		}
+		p.stateGiven = dir
 	case cfg.Project.State == "":
 		dir = p.abs(defaultState)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/relkit/relkit/pkg/build/notify"
 	"github.com/relkit/relkit/pkg/build/source"
 	"github.com/relkit/relkit/pkg/build/worker"
 	"github.com/relkit/relkit/pkg/config"
@@ -74,6 +75,8 @@ func (silent) Done()               {}
 type runner struct {
 	p   *Project
 	opt Options
+	// spool is what is to be told of builds.
+	spool *notify.Spool
 
 	mu    sync.Mutex // guards what follows, and the calls of Show and Done
 	heads map[string]*headOf
@@ -125,7 +128,9 @@ func (p *Project) newRunner(cells []Cell, opt Options) (*runner, error) {
 			}
 		}
 	}
-	return &runner{p: p, opt: opt, heads: map[string]*headOf{}}, nil
+	r := &runner{p: p, opt: opt, heads: map[string]*headOf{}}
+	r.spool = r.newSpool()
+	return r, nil
 }
 
 func (p *Project) sourceIndex(name string) int {
@@ -173,6 +178,7 @@ func (p *Project) Run(ctx context.Context, cells []Cell, opt Options) (err error
 			o := r.run(ctx, &cells[i])
 			outcomes[i] = o
 			cells[i].ended(o)
+			r.deliver(ctx)
 			if o.build == nil {
 				r.opt.Progress.Add(int64(len(cells[i].builder.Steps)))
 			}

@@ -35,11 +35,6 @@ func (p *Project) supported(c *Cell) error {
 			return no([]any{"source", i, "vcs"}, "source %q: vcs %q is", s.Name, s.VCS)
 		}
 	}
-	for i, n := range p.cfg.Notify {
-		if len(n.Builders) == 0 || slices.Contains(n.Builders, b.Name) || slices.Contains(n.Builders, "*") {
-			return no([]any{"notify", i}, "notify is")
-		}
-	}
 	for _, k := range []struct {
 		key   []any
 		given bool

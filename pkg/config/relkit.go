@@ -158,18 +158,26 @@ type Schedule struct {
 
 // Notify is who hears about builds, and when.
 type Notify struct {
+	// Mail is a server, smtp://[USER@]HOST[:PORT] or smtps://.
 	Mail     string   `toml:"mail"`
 	Sendmail bool     `toml:"sendmail"`
 	Webhook  string   `toml:"webhook"`
 	Command  []string `toml:"command"`
-	IRC      string   `toml:"irc"`
 	File     string   `toml:"file"`
-	From     string   `toml:"from"`
+	// Secret is where the password of Mail, or the token of Webhook, stands:
+	// "file:PATH" or "env:NAME". Webhook may be such a reference itself.
+	Secret string `toml:"secret"`
+	From   string `toml:"from"`
+	// To are addresses, and Blame; Domains are those that blame may fall on.
 	To       []string `toml:"to"`
+	Domains  []string `toml:"domains"`
 	When     []string `toml:"when"`
 	Builders []string `toml:"builders"`
 	Attach   string   `toml:"attach"`
 }
+
+// Blame in Notify.To stands for the authors of what has changed.
+const Blame = "blame"
 
 // DecodeRelkit reads relkit.toml strictly, references between its parts
 // included. Errors are as those of Decode.

@@ -118,8 +118,14 @@ when = ["always", "recovery"]
 command = ["logger", "-t", "relkit"]
 [[notify]]
 sendmail = true
+to = ["blame"]
+domains = ["example.com"]
 [[notify]]
-irc = "ircs://irc/chan"
+mail = "smtps://relkit@mx:465"
+secret = "file:/etc/relkit/mx"
+to = ["Team <team@x>"]
+when = ["error"]
+attach = "none"
 [[notify]]
 file = "/var/log/builds"
 `
@@ -217,6 +223,20 @@ func TestRelkitMistakes(t *testing.T) {
 		{"[[schedule]]\nname = \"n\"", `neither cron nor on`},
 		{"[[notify]]\nto = [\"x\"]", `got 0 of mail`},
 		{"[[notify]]\nmail = \"smtp://x\"\nwhen = [\"sometimes\"]", `notify.when: got "sometimes"`},
+		{"[[notify]]\nmail = \"smtp://x\"", `notify.to is missing`},
+		{"[[notify]]\nmail = \"http://x\"\nto = [\"a@x\"]", `f:17:1: notify.mail: want smtp://`},
+		{"[[notify]]\nmail = \"smtp://u:hunter2@x\"\nto = [\"a@x\"]", `f:17:1: notify.mail: a password does not stand here`},
+		{"[[notify]]\nmail = \"smtp://u@x\"\nto = [\"a@x\"]", `a user without a secret`},
+		{"[[notify]]\nmail = \"smtp://x\"\nto = [\"a@x\"]\nsecret = \"env:A\"", `it is for a webhook, or for mail with a user`},
+		{"[[notify]]\nmail = \"smtp://u@x\"\nto = [\"a@x\"]\nsecret = \"hunter2\"", `f:19:1: notify.secret: want file:PATH or env:NAME`},
+		{"[[notify]]\nsendmail = true\nto = [\"a b\"]", `bad address "a b"`},
+		{"[[notify]]\nsendmail = true\nto = [\"a@x\"]\nfrom = \"a\\nb\"", `notify.from: bad address "a\nb"`},
+		{"[[notify]]\nsendmail = true\nto = [\"a@x\"]\ndomains = [\"x\"]", `to has no "blame"`},
+		{"[[notify]]\nsendmail = true\nto = [\"blame\"]\ndomains = [\"*@x\"]", `bad domain "*@x"`},
+		{"[[notify]]\nfile = \"x\"\nto = [\"a@x\"]", `notify.to: it is for mail and sendmail`},
+		{"[[notify]]\nwebhook = \"ftp://x\"", `notify.webhook: want a URL`},
+		{"[[notify]]\nwebhook = \"http://x\"\nsecret = \"env:A\"", `notify.secret: for https alone`},
+		{"[[notify]]\nirc = \"ircs://x/y\"", `unknown key`},
 		{"[[builder]]\nname = \"fw\"\n[[builder.step]]\nname = \"x\"\nsh = \"x\"", `f:17:1: second builder of the name "fw"`},
 		{"[[builder]]\nname = \"b\"", `f:16:1: builder "b" has no step`},
 		{"[[worker]]\nname = \"x\"\nssh = \"a\"\nopenssh = \"b\"", `exclude each other`},

@@ -17,7 +17,7 @@ var (
 	// streamFormats are those that are read from a step's standard output.
 	streamFormats = []string{"tap", "gotest"}
 	varyNames     = []string{"time", "path", "locale", "umask", "fileorder", "hostname", "worker"}
-	whenNames     = []string{"always", "change", "failing", "recovery"}
+	whenNames     = []string{"always", "change", "failing", "recovery", "error"}
 )
 
 // mistakef notes a mistake at the value that path leads to.
@@ -159,26 +159,6 @@ func (r *Relkit) checkSchedule(i int) {
 	r.checkBuilderNames(at("builders"), s.Builders)
 	r.checkBuilderNames(at("of"), s.Of)
 	r.checkReferences(at("sources"), "source", s.Sources, r.sourceNames())
-}
-
-func (r *Relkit) checkNotify(i int) {
-	n := r.Notify[i]
-	ways := 0
-	for _, given := range []bool{n.Mail != "", n.Sendmail, n.Webhook != "", len(n.Command) > 0, n.IRC != "", n.File != ""} {
-		if given {
-			ways++
-		}
-	}
-	if ways != 1 {
-		r.mistakef([]any{"notify", i}, "notify: got %d of mail, sendmail, webhook, command, irc and file, want one", ways)
-	}
-	for k, w := range n.When {
-		r.oneOf([]any{"notify", i, "when", k}, "notify.when", w, whenNames...)
-	}
-	if n.Attach != "" {
-		r.oneOf([]any{"notify", i, "attach"}, "notify.attach", n.Attach, "tail", "log", "none")
-	}
-	r.checkBuilderNames([]any{"notify", i, "builders"}, n.Builders)
 }
 
 // checkBuilderNames checks a list of builders, in which "*" is all of them.

@@ -79,6 +79,9 @@ type BuildEvent struct {
 	TestsTotal  int               `json:"tests_total"`
 	TestsFailed int               `json:"tests_failed"`
 	Artifacts   int               `json:"artifacts"`
+	// Untold says whom the build could not be told to, and why: a line each,
+	// "mail by smtp://mx: connection refused".
+	Untold []string `json:"untold,omitempty"`
 }
 
 // maxEventText bounds the free text of a line of history, in bytes.

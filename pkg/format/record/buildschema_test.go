@@ -17,7 +17,7 @@ import (
 // TestBuildSchemas holds the JSON Schemas beside the manual pages to the types:
 // the same fields, of the same types, required unless they may be left out.
 func TestBuildSchemas(t *testing.T) {
-	for name, v := range map[string]any{"build": Build{}, "build-tests": BuildTestResults{}, "build-history": BuildEvent{}} {
+	for name, v := range map[string]any{"build": Build{}, "build-tests": BuildTestResults{}, "build-history": BuildEvent{}, "build-notice": BuildNotice{}} {
 		data, err := os.ReadFile("../../../man/relkit." + name + ".v1.schema.json")
 		if err != nil {
 			t.Fatal(err)

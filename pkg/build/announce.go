@@ -1,0 +1,175 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/relkit/relkit/pkg/build/notify"
+	"github.com/relkit/relkit/pkg/format/record"
+)
+
+const (
+	// notifyDir is what is still to be told.
+	notifyDir = "notify"
+	// toldFile, beside a builder's builds, is the number of the newest build that
+	// [[notify]] has been asked about.
+	toldFile = ".told"
+	// maxRow bounds how far back the beginning of a row of failures is looked for.
+	maxRow = 200
+)
+
+// newSpool is what a run tells through.
+func (r *runner) newSpool() *notify.Spool {
+	return notify.Open(filepath.Join(r.p.state.dir, notifyDir), r.p.cfg.Notify,
+		notify.Options{Dir: r.p.dir, LookupEnv: r.opt.LookupEnv, Env: environ(r.base())})
+}
+
+// announce queues what is to be told of the builds of a builder that have ended:
+// since it was called last, so that a run which was killed is told of by the next.
+// The builder's lock is held. What goes wrong is no failure of the build.
+func (r *runner) announce(name string) {
+	if len(r.p.cfg.Notify) == 0 {
+		return
+	}
+	if err := r.announceSince(name); err != nil {
+		r.opt.Log.Error(fmt.Sprintf("%s: telling what became of it: %v", name, err))
+	}
+}
+
+func (r *runner) announceSince(name string) error {
+	s := r.p.state
+	numbers, err := s.numbers(name)
+	if err != nil || len(numbers) == 0 {
+		return err
+	}
+	newest := numbers[len(numbers)-1]
+	told := newest - 1 // without a note of it, [[notify]] is new, and what is past is past
+	file := filepath.Join(s.builder(name), toldFile)
+	data, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if n, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil {
+		told = n
+	}
+	if told == newest {
+		return nil
+	}
+	for i, n := range numbers {
+		if n <= told {
+			continue
+		}
+		b, err := s.load(name, n)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && n == newest:
+			newest-- // it has no record yet: the next run puts that in order
+			continue
+		case err != nil:
+			continue // another version of relkit wrote it
+		}
+		dropped, err := r.spool.Queue(notify.Judge(b, s.before(name, numbers[:i])), r.facts(b))
+		r.noteOutcomes(dropped)
+		if err != nil {
+			return err
+		}
+	}
+	// Last: what is killed before this queues the same again under the same names.
+	return writeWhole(file, []byte(strconv.Itoa(newest)+"\n"))
+}
+
+// before loads builds, newest first, down to the last that succeeded.
+func (s state) before(name string, numbers []int) []*record.Build {
+	var list []*record.Build
+	for _, n := range slices.Backward(numbers[max(0, len(numbers)-maxRow):]) {
+		b, err := s.load(name, n)
+		if err != nil {
+			continue
+		}
+		if list = append(list, b); b.Status == record.BuildSuccess {
+			break
+		}
+	}
+	return list
+}
+
+// facts are what a message says beside the record.
+func (r *runner) facts(b *record.Build) *notify.Facts {
+	f := &notify.Facts{Config: r.p.file, State: r.p.stateGiven, Folder: r.p.state.build(b.Builder, b.Number)}
+	if step := notify.Step(b); step != nil && step.Log != "" {
+		l := StepLog{path: filepath.Join(f.Folder, step.Log)}
+		// A log that cannot be read is missed in the message, and no reason for none.
+		_ = l.Lines(func(line LogLine) error {
+			f.Log = append(append(f.Log, line.Text...), '\n')
+			if len(f.Log) > 2*notify.MaxLog {
+				f.Log = append(f.Log[:0], f.Log[len(f.Log)-notify.MaxLog:]...)
+			}
+			return nil
+		})
+		f.Log = f.Log[max(0, len(f.Log)-notify.MaxLog):]
+	}
+	return f
+}
+
+// deliver tells what waits, this run's and what earlier ones could not.
+func (r *runner) deliver(ctx context.Context) {
+	if len(r.p.cfg.Notify) == 0 {
+		return
+	}
+	done, err := r.spool.Deliver(ctx)
+	if err != nil {
+		r.opt.Log.Error(err.Error())
+	}
+	r.noteOutcomes(done)
+}
+
+// noteOutcomes puts into log and history what could not be told. It is an error
+// to the log, which --quiet lets through: under cron nobody else would say it.
+func (r *runner) noteOutcomes(done []notify.Outcome) {
+	for _, o := range done {
+		name := fmt.Sprintf("%s/%d", o.Builder, o.Number)
+		switch {
+		case o.Err == nil:
+			r.opt.Log.Info(fmt.Sprintf("%s: told: %s", name, o.Label))
+		case o.GivenUp:
+			r.opt.Log.Error(fmt.Sprintf("%s: not told: %s: %v; given up", name, o.Label, o.Err))
+		default:
+			r.opt.Log.Error(fmt.Sprintf("%s: not told: %s: %v; a later run tries again", name, o.Label, o.Err))
+		}
+		if err := r.p.state.noteUntold(o); err != nil {
+			r.opt.Log.Error(fmt.Sprintf("%s: %v", name, err))
+		}
+	}
+}
+
+// noteUntold adds another line of history for the build, which replaces that
+// before, where what could not be told has changed.
+func (s state) noteUntold(o notify.Outcome) error {
+	if o.Err == nil && !o.Again {
+		return nil
+	}
+	events, _, err := s.history(o.Builder)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(events, func(e record.BuildEvent) bool { return e.Number == o.Number })
+	if i < 0 {
+		return nil
+	}
+	e := events[i]
+	untold := slices.DeleteFunc(slices.Clone(e.Untold), func(l string) bool { return strings.HasPrefix(l, o.Was+": ") })
+	if o.Err != nil {
+		untold = append(untold, o.Label+": "+o.Text())
+	}
+	if slices.Equal(untold, e.Untold) {
+		return nil
+	}
+	e.Untold = untold
+	return s.appendHistory(e)
+}
