@@ -44,20 +44,9 @@ func charset(name string) func(*bufio.Reader) (rune, error) {
 		return nextUTF8
 	case "iso-8859-1", "latin1", "iso8859-1", "iso_8859-1":
 		return nextByte(func(c byte) rune { return rune(c) })
-	case "windows-1252", "cp1252":
-		return nextByte(func(c byte) rune {
-			if c >= 0x80 && c < 0xA0 {
-				return windows1252[c-0x80]
-			}
-			return rune(c)
-		})
-	case "iso-8859-15", "latin9", "latin-9":
-		return nextByte(func(c byte) rune {
-			if r, ok := latin9[c]; ok {
-				return r
-			}
-			return rune(c)
-		})
+	}
+	if next := nextOf(name); next != nil {
+		return next
 	}
 	return nextByte(func(c byte) rune {
 		if c < utf8.RuneSelf {
@@ -66,13 +55,6 @@ func charset(name string) func(*bufio.Reader) (rune, error) {
 		return utf8.RuneError
 	})
 }
-
-// windows1252 is 0x80 to 0x9F of that charset
-// (https://encoding.spec.whatwg.org/index-windows-1252.txt).
-var windows1252 = []rune("€\uFFFD‚ƒ„…†‡ˆ‰Š‹Œ\uFFFDŽ\uFFFD\uFFFD‘’“”•–—˜™š›œ\uFFFDžŸ")
-
-// latin9 is where ISO 8859-15 differs from ISO 8859-1.
-var latin9 = map[byte]rune{0xA4: '€', 0xA6: 'Š', 0xA8: 'š', 0xB4: 'Ž', 0xB8: 'ž', 0xBC: 'Œ', 0xBD: 'œ', 0xBE: 'Ÿ'}
 
 func nextUTF8(in *bufio.Reader) (rune, error) {
 	r, _, err := in.ReadRune() // U+FFFD for a byte that is no UTF-8

@@ -119,7 +119,11 @@ func TestJUnitCharsets(t *testing.T) {
 		{body("ISO-8859-1", "gr\xf6\xdfe"), "größe"},
 		{body("windows-1252", "\x80 \x9f"), "€ Ÿ"},
 		{body("ISO-8859-15", "\xa4\xe4"), "€ä"},
-		{body("KOI8-R", "a\xc1b"), "a\uFFFDb"},
+		{body("KOI8-R", "a\xc1b"), "aаb"},
+		{body("windows-1251", "\xcf\xf0"), "Пр"},
+		{body("cp852", "\xa5"), "ą"},
+		{body("ISO-8859-2", "\xb1\x85"), "ą\u0085"},
+		{body("Shift_JIS", "a\x83b"), "a\uFFFDb"},
 		{body("UTF-8", "a\xffb"), "a\uFFFDb"},
 		{"\xEF\xBB\xBF" + body("utf-8", "größe"), "größe"},
 		{body("UTF-8", "esc \x1b[31m &#27; &#x1B; &#x41; &amp;"), "esc \uFFFD[31m \uFFFD \uFFFD A &"},
@@ -158,6 +162,17 @@ func TestJUnitDetailIsBounded(t *testing.T) {
 		got := parse(t, `<testsuite><testcase name="a"><failure>`+text+`</failure></testcase><testcase name="b"/></testsuite>`)
 		if len(got) != 2 || len(got[0].Detail) > MaxDetail || len(got[0].Detail) < MaxDetail-16 || !strings.Contains(got[0].Detail, "é\n[...]\né") || len(got[0].Message) > MaxName || !utf8.ValidString(got[0].Detail) {
 			t.Errorf("%d cases, %d bytes of detail, %d of message", len(got), len(got[0].Detail), len(got[0].Message))
+		}
+	}
+}
+
+// TestJUnitKeepsTheEndOfLongOutput: a test that fails says so last.
+func TestJUnitKeepsTheEndOfLongOutput(t *testing.T) {
+	long := strings.Repeat("größe &lt; 3\n", 100_000)
+	for _, text := range []string{"first " + long + "last", "<![CDATA[first " + long + "last]]>"} {
+		got := parse(t, `<testsuite><testcase name="a"><failure/><system-out>`+text+`</system-out></testcase></testsuite>`)
+		if len(got) != 1 || !strings.HasPrefix(got[0].Detail, "first gr") || !strings.HasSuffix(got[0].Detail, "\nlast") || len(got[0].Detail) < MaxDetail-32 {
+			t.Errorf("%d bytes of detail, %.20q", len(got[0].Detail), got[0].Detail)
 		}
 	}
 }

@@ -1,6 +1,9 @@
 package testresult
 
-import "bytes"
+import (
+	"bytes"
+	"unicode/utf8"
+)
 
 // Bounds on what the XML parser gets to hold at a time, in bytes.
 const (
@@ -8,16 +11,20 @@ const (
 	maxMarkup = 1 << 20       // one tag with its attributes
 )
 
-// shortener drops the ends of long texts, CDATA sections and comments from XML
+// shortener drops the middles of long texts, CDATA sections and comments from XML
 // that passes through it: test runners put whole logs into system-out, and the
 // parser keeps a text as a whole.
 type shortener struct {
 	out    []byte
 	state  byte // one of the states below
 	length int  // bytes of the text or section so far
-	markup int  // bytes of the tag so far
-	head   []byte
-	quote  byte
+	// end is what is last of those beyond maxText/2; dropped tells whether some
+	// before it are gone.
+	end     []byte
+	dropped bool
+	markup  int // bytes of the tag so far
+	head    []byte
+	quote   byte
 	// run counts the "]" or "-" that may begin the end of a section.
 	run int
 }
@@ -34,6 +41,7 @@ func (s *shortener) put(unit []byte) {
 	switch s.state {
 	case inText:
 		if unit[0] == '<' {
+			s.flush()
 			s.state, s.markup, s.quote = inMarkup, 1, 0
 			s.head = append(s.head[:0], '<')
 			s.out = append(s.out, '<')
@@ -49,12 +57,31 @@ func (s *shortener) put(unit []byte) {
 	}
 }
 
-// keep passes a unit on unless the text is long enough.
+// keep passes a unit on unless the text is long enough; then it may belong to
+// the end of the text, which says more than the middle.
 func (s *shortener) keep(unit []byte) {
-	if s.length < maxText {
-		s.out = append(s.out, unit...)
-	}
 	s.length += len(unit)
+	if s.length <= maxText/2 {
+		s.out = append(s.out, unit...)
+		return
+	}
+	s.end = append(s.end, unit...)
+	if len(s.end) >= maxText {
+		s.end, s.dropped = append(s.end[:0], s.end[len(s.end)-maxText/2:]...), true
+	}
+}
+
+// flush passes on the end of a text. Where it begins within a reference, the
+// rest of that is text like any other; within a character, it is left out.
+func (s *shortener) flush() {
+	if s.dropped {
+		s.out = append(s.out, clipMark...)
+		for len(s.end) > 0 && !utf8.RuneStart(s.end[0]) {
+			s.end = s.end[1:]
+		}
+	}
+	s.out = append(s.out, s.end...)
+	s.end, s.dropped, s.length = s.end[:0], false, 0
 }
 
 // tag takes a unit of "<…>".
@@ -95,6 +122,7 @@ func (s *shortener) section(unit []byte, mark byte) {
 		for ; s.run > 2; s.run-- {
 			s.keep([]byte{mark})
 		}
+		s.flush()
 		s.out = append(s.out, mark, mark, '>')
 		s.state, s.length, s.run = inText, 0, 0
 		return
