@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/relkit/relkit/pkg/format/record"
+	"github.com/relkit/relkit/pkg/relkittest"
 )
 
 func summary(r *record.Build) string {
@@ -276,6 +277,19 @@ func TestCTestReadsTheNewestOfItsFolders(t *testing.T) {
 	b.fails("1 of 1 tests failed")
 	b.commit(map[string]string{"in.xml": ctest("passed"), "at": "20260101-0000"})
 	if r := b.must(); summary(r) != "1 1 0 0 0 [] [a]" {
+		t.Error(summary(r))
+	}
+}
+
+// TestRealRunnersInABuild: bats on standard output, and ctest in a folder of its
+// own each time.
+func TestRealRunnersInABuild(t *testing.T) {
+	relkittest.Need(t, "bats", "cmake", "ctest")
+	b := newBench(t, builder("bats --tap t.bats || bad=1; cmake -S . -B b >/dev/null; cd b; ctest -T Test || bad=1; exit $bad", "", `tests = ["tap:-", "ctest:b/Testing/*/Test.xml"]`),
+		map[string]string{"t.bats": "@test \"adds\" { true; }\n@test \"fails\" { false; }\n",
+			"CMakeLists.txt": "cmake_minimum_required(VERSION 3.13)\nproject(x NONE)\ninclude(CTest)\nadd_test(NAME good COMMAND true)\nadd_test(NAME gone COMMAND /nonexistent)\n"})
+	r := b.fails("2 of 4 tests failed")
+	if summary(r) != "4 2 1 1 0 [fails gone] []" {
 		t.Error(summary(r))
 	}
 }
