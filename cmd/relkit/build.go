@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,13 +20,18 @@ func buildCommand(e *env) *cli.Command {
 		Name:      "build",
 		Category:  groupBuild,
 		Usage:     "build what relkit.toml describes, and keep the artifacts",
-		ArgsUsage: "[BUILDER | BUILDER[axis=value,…]]…",
+		ArgsUsage: "[BUILDER | BUILDER[axis=value,…] | SCHEDULE]…",
 		Flags: []cli.Flag{
 			configFlag("relkit.toml"),
 			stateFlag(""),
 			jobsFlag(),
 			&cli.BoolFlag{Name: "if-changed", Usage: "build only what has an important change since its previous build"},
 			&cli.BoolFlag{Name: "force", Usage: "with --if-changed, build what is unchanged too"},
+			&cli.BoolFlag{Name: "due", Usage: "build what the schedules owe since the last run"},
+			&cli.BoolFlag{Name: "change", Usage: "note a change: OLD NEW REF lines on standard input, as a post-receive hook gets them"},
+			&cli.StringFlag{Name: "source", Usage: "with --change or --hook, the source is `NAME`"},
+			&cli.BoolFlag{Name: "crontab", Usage: "print the crontab lines"},
+			&cli.StringFlag{Name: "hook", Usage: "print the hook script for a repository: `git|svn|hg`"},
 			&cli.StringFlag{Name: "rev", Usage: "build this commit, tag or branch of the first source: `R`"},
 			&cli.StringFlag{Name: "branch", Usage: "build branch `B` of the first source"},
 			&cli.StringSliceFlag{Name: "set", Usage: "give the steps a value: `K=V`"},
@@ -42,14 +49,19 @@ func buildCommand(e *env) *cli.Command {
 }
 
 func runBuild(e *env, c *cli.Context) error {
-	modes := 0
-	for _, on := range []bool{c.Bool("plan"), c.Bool("check-config"), c.Bool("history"), c.IsSet("log")} {
-		if on {
-			modes++
+	modes := map[string]bool{"--plan": c.Bool("plan"), "--check-config": c.Bool("check-config"), "--history": c.Bool("history"), "--log": c.IsSet("log"),
+		"--due": c.Bool("due"), "--change": c.Bool("change"), "--crontab": c.Bool("crontab"), "--hook": c.IsSet("hook")}
+	var chosen []string
+	for _, name := range slices.Sorted(maps.Keys(modes)) {
+		if modes[name] {
+			chosen = append(chosen, name)
 		}
 	}
-	if modes > 1 {
-		return failure.Errorf(failure.Usage, "--plan, --check-config, --history and --log exclude each other")
+	if len(chosen) > 1 {
+		return failure.Errorf(failure.Usage, "%s exclude each other", strings.Join(chosen, " and "))
+	}
+	if c.IsSet("source") && !c.Bool("change") && !c.IsSet("hook") {
+		return failure.Errorf(failure.Usage, "--source goes with --change or --hook")
 	}
 	if c.Bool("follow") && !c.IsSet("log") {
 		return failure.Errorf(failure.Usage, "--follow goes with --log")
@@ -65,6 +77,12 @@ func runBuild(e *env, c *cli.Context) error {
 		return e.printBuildHistory(c, p)
 	case c.IsSet("log"):
 		return e.printBuildLog(c, p)
+	case c.Bool("due"):
+		return e.buildDue(c, p)
+	case c.Bool("change"):
+		return e.noteChange(c, p)
+	case c.Bool("crontab"), c.IsSet("hook"):
+		return e.printTrigger(c, p)
 	}
 	opt, err := e.buildOptions(c)
 	if err != nil {
@@ -89,7 +107,7 @@ func (e *env) buildOptions(c *cli.Context) (build.Options, error) {
 	opt := build.Options{
 		IfChanged: c.Bool("if-changed"), Force: c.Bool("force"), Rev: c.String("rev"), Branch: c.String("branch"),
 		Clean: c.Bool("clean"), KeepGoing: c.Bool("keep-going"), Set: map[string]string{}, Version: strings.TrimPrefix(versionLine(), "relkit "),
-		LookupEnv: e.LookupEnv, Log: e.Log, Verbose: e.Verbose, Progress: e.console.Progress(ui.Items),
+		LookupEnv: e.LookupEnv, Now: e.Now, Log: e.Log, Verbose: e.Verbose, Progress: e.console.Progress(ui.Items),
 		Show: func(label, line string) { fmt.Fprintf(e.console, "%s | %s\n", label, ui.Visible(line)) },
 		Done: e.buildPrinter(c.String("print")),
 	}

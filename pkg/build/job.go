@@ -65,6 +65,9 @@ func (r *runner) run(ctx context.Context, c *Cell) outcome {
 	if n > 0 {
 		r.opt.Log.Warn(fmt.Sprintf("%s/%d: relkit was killed while it built; recorded", c.Name, n))
 	}
+	if owed, err := s.claim(c); err != nil || !owed {
+		return outcome{err: err}
+	}
 	b, err := r.locked(ctx, c)
 	r.announce(c.Name)
 	return outcome{b, err}
@@ -72,6 +75,15 @@ func (r *runner) run(ctx context.Context, c *Cell) outcome {
 
 // locked builds a cell whose lock is held.
 func (r *runner) locked(ctx context.Context, c *Cell) (b *record.Build, err error) {
+	was, err := r.p.state.previous(c.Name, 0)
+	if err != nil {
+		return nil, err
+	}
+	if r.ifChanged(c) {
+		if due, err := r.glance(ctx, c, was); err != nil || !due {
+			return nil, r.unchanged(ctx, c, err)
+		}
+	}
 	release, err := r.takeLocks(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
@@ -91,13 +103,9 @@ func (r *runner) locked(ctx context.Context, c *Cell) (b *record.Build, err erro
 	if err := j.fetch(ctx); err != nil {
 		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
 	}
-	was, err := r.p.state.previous(c.Name, 0)
-	if err != nil {
-		return nil, err
-	}
 	reason, err := j.reason(ctx, was)
 	if err != nil || reason == "" {
-		return nil, err
+		return nil, r.unchanged(ctx, c, err)
 	}
 	if err := j.begin(ctx, was, reason, cookie); err != nil {
 		return nil, err
@@ -106,13 +114,23 @@ func (r *runner) locked(ctx context.Context, c *Cell) (b *record.Build, err erro
 	return j.build, j.end(failed, err)
 }
 
+// unchanged ends with a cell that is not built, err being why that is not known.
+func (r *runner) unchanged(ctx context.Context, c *Cell, err error) error {
+	if err != nil {
+		return fmt.Errorf("builder %s: %w", c.Name, err)
+	}
+	r.notDue(ctx, c, "unchanged")
+	return r.p.state.settleOwed(c)
+}
+
 // fetch brings the revisions to build into the builder's repositories.
 func (j *job) fetch(ctx context.Context) error {
 	checkout := j.cell.builder.Checkout
 	if checkout == "" {
 		checkout = "incremental"
 	}
-	if j.r.opt.Clean && checkout == "incremental" {
+	clean := j.r.opt.Clean || j.cell.order != nil && j.cell.order.clean
+	if clean && checkout == "incremental" {
 		checkout = "clean"
 	}
 	for i, name := range j.cell.builder.Sources {
@@ -123,7 +141,7 @@ func (j *job) fetch(ctx context.Context) error {
 		}
 		tr := &tree{Driver: d, record: record.BuildSource{Name: name, VCS: src.VCS, URL: redact(j.r.p.sourceURL(src.URL)), Checkout: checkout}}
 		tr.dir, tr.repo = treeDirs(j.work, name, checkout)
-		if j.r.opt.Clean {
+		if clean {
 			if err := j.on.Remove(ctx, tr.dir); err != nil {
 				return err
 			}
@@ -162,17 +180,21 @@ func (j *job) fetchHead(ctx context.Context, tr *tree, src config.Source, index 
 // reason is why the cell is built now, "" where it is not to be: nothing that
 // matters has changed since its previous build.
 func (j *job) reason(ctx context.Context, was *record.Build) (string, error) {
-	switch {
+	reason := "asked"
+	switch o := j.cell.order; {
 	case j.r.opt.Force:
 		return "forced", nil
-	case !j.r.opt.IfChanged:
-		return "asked", nil
-	case was == nil:
-		return "change", nil
+	case o != nil:
+		reason = o.reason
+	case j.r.opt.IfChanged:
+		reason = "change"
+	}
+	if !j.r.ifChanged(j.cell) || was == nil {
+		return reason, nil
 	}
 	for _, t := range j.trees {
 		old := revisionOf(was, t.record.Name)
-		if old == t.record.Revision {
+		if old == t.record.Revision || !j.cell.counts(t.record.Name) {
 			continue
 		}
 		matters, err := j.matters(ctx, t, old)
@@ -180,10 +202,9 @@ func (j *job) reason(ctx context.Context, was *record.Build) (string, error) {
 			return "", err
 		}
 		if matters {
-			return "change", nil
+			return reason, nil
 		}
 	}
-	j.r.opt.Log.Info(j.cell.Name + ": unchanged")
 	return "", nil
 }
 
@@ -242,11 +263,17 @@ func (j *job) begin(ctx context.Context, was *record.Build, reason, cookie strin
 		Relkit: record.BuildRelkit{Version: j.r.opt.Version}, Matrix: j.cell.Axes, Set: j.r.opt.Set,
 		Sources: []record.BuildSource{}, Changes: []record.BuildChange{}, Steps: []record.BuildStep{}, Artifacts: []record.BuildArtifact{},
 		Worker: record.BuildWorker{Name: j.cell.Worker.Name, Kind: j.on.Kind, Host: j.on.Host, OS: j.on.OS, Arch: j.on.Arch, Slots: j.cell.Slots}}
+	if j.cell.order != nil {
+		j.build.Schedule = j.cell.order.schedule
+	}
 	if err := j.describe(); err != nil {
 		return err
 	}
 	r := running{Started: j.build.Started, Reason: reason, Cookie: cookie, PID: os.Getpid(), Partial: j.build}
 	if err := s.start(j.cell.Name, n, r); err != nil {
+		return err
+	}
+	if err := s.settleOwed(j.cell); err != nil {
 		return err
 	}
 	return os.Mkdir(filepath.Join(j.dir, logDir), 0o755)

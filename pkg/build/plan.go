@@ -26,6 +26,7 @@ type Cell struct {
 	builder *config.Builder
 	index   int // of the builder in relkit.toml
 	watch   func(Stage)
+	order   *order // of a schedule; nil where a person asks
 }
 
 // Sources lists the builder's sources.
@@ -144,11 +145,16 @@ func (p *Project) pick(cells []Cell, operands []string) ([]Cell, error) {
 		if err != nil {
 			return nil, err
 		}
+		builders, o, err := p.named(name)
+		if err != nil {
+			return nil, err
+		}
 		hits := 0
-		for _, c := range cells {
-			if c.builder.Name == name && within(axes, c.Axes) {
+		for i, c := range cells {
+			if slices.Contains(builders, c.builder.Name) && within(axes, c.Axes) {
 				hits++
 				chosen[c.Name] = true
+				cells[i].order = o
 			}
 		}
 		if hits == 0 {
@@ -161,6 +167,20 @@ func (p *Project) pick(cells []Cell, operands []string) ([]Cell, error) {
 		}
 	}
 	return out, nil
+}
+
+// named lists the builders that an operand's name means: one, or those of a
+// schedule, which are then built as it wants them.
+func (p *Project) named(name string) (builders []string, o *order, err error) {
+	i := slices.IndexFunc(p.cfg.Schedules, func(s config.Schedule) bool { return s.Name == name })
+	if i < 0 {
+		return []string{name}, nil, nil
+	}
+	s := &p.cfg.Schedules[i]
+	if s.Repro {
+		return nil, nil, p.noRepro(i)
+	}
+	return p.cfg.ScheduleBuilders(s), &order{reason: "asked", schedule: s.Name, clean: s.Clean}, nil
 }
 
 // parseOperand reads "BUILDER" or "BUILDER[axis=value,…]"; some axes may be left out.
@@ -182,11 +202,6 @@ func parseOperand(op string) (name string, axes map[string]string, err error) {
 }
 
 func (p *Project) unknown(op, name string) error {
-	for i, s := range p.cfg.Schedules {
-		if s.Name == name {
-			return p.cfg.ErrorAt([]any{"schedule", i}, "schedule %q: schedules are not supported by this version; name the builders", name)
-		}
-	}
 	var names []string
 	for _, b := range p.cfg.Builders {
 		if b.Name == name {

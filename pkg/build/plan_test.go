@@ -70,7 +70,9 @@ func TestKeysThatAreNotSupportedAreRefused(t *testing.T) {
 	}
 	b.write("relkit.toml", head+one+step+"[[schedule]]\nname = \"nightly\"\ncron = \"@daily\"\n[[worker]]\nname = \"el9\"\nssh = \"x\"\n")
 	b.must("fw") // neither the schedule nor the worker is needed
-	if err := b.run("nightly"); failure.Of(err) != failure.Usage || !strings.Contains(fmt.Sprint(err), `:19:1: schedule "nightly": schedules are not supported`) {
+	b.must("nightly")
+	b.write("relkit.toml", strings.Replace(b.read("relkit.toml"), "@daily\"", "@daily\"\nrepro = true", 1))
+	if err := b.run("nightly"); failure.Of(err) != failure.Usage || !strings.Contains(fmt.Sprint(err), `:22:1: schedule "nightly": repro is not supported`) {
 		t.Errorf("%v", err)
 	}
 }

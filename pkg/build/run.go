@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -42,6 +43,10 @@ type Options struct {
 	Jobs int
 	// Version is relkit's own.
 	Version string
+	// Now is the clock of the schedules, with the time zone they are in; nil is time.Now.
+	Now func() time.Time
+	// look says that nothing may be written.
+	look bool
 	// LookupEnv is the caller's environment; nil is os.LookupEnv.
 	LookupEnv func(string) (string, bool)
 	// Log gets notes; nil drops them.
@@ -101,6 +106,9 @@ func (p *Project) newRunner(cells []Cell, opt Options) (*runner, error) {
 	if opt.LookupEnv == nil {
 		opt.LookupEnv = os.LookupEnv
 	}
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
 	if opt.Progress == nil {
 		opt.Progress = silent{}
 	}
@@ -121,11 +129,6 @@ func (p *Project) newRunner(cells []Cell, opt Options) (*runner, error) {
 		}
 		if (opt.Rev != "" || opt.Branch != "") && len(c.builder.Sources) == 0 {
 			return nil, failure.Errorf(failure.Usage, "builder %q has no source to take a revision of", c.builder.Name)
-		}
-		for _, name := range c.builder.Sources {
-			if i := p.sourceIndex(name); opt.IfChanged && p.cfg.Sources[i].Stable > 0 {
-				return nil, p.cfg.ErrorAt([]any{"source", i, "stable"}, "source %q: stable is not supported by this version", name)
-			}
 		}
 	}
 	r := &runner{p: p, opt: opt, heads: map[string]*headOf{}}
@@ -152,7 +155,16 @@ func (p *Project) Run(ctx context.Context, cells []Cell, opt Options) (err error
 			err = errors.Join(err, cerr)
 		}
 	}()
-	together := share(cells, opt.Jobs)
+	outcomes := r.all(ctx, cells)
+	if r.err != nil {
+		return r.err
+	}
+	return p.verdict(ctx, outcomes)
+}
+
+// all builds cells, several at a time.
+func (r *runner) all(ctx context.Context, cells []Cell) []outcome {
+	together := share(cells, r.opt.Jobs)
 	var steps int64
 	for _, c := range cells {
 		steps += int64(len(c.builder.Steps))
@@ -172,8 +184,8 @@ func (p *Project) Run(ctx context.Context, cells []Cell, opt Options) (err error
 				outcomes[i].err = context.Cause(ctx)
 				return nil
 			}
-			if opt.Watch != nil {
-				cells[i].watch = func(s Stage) { opt.Watch(i, s) }
+			if r.opt.Watch != nil {
+				cells[i].watch = func(s Stage) { r.opt.Watch(i, s) }
 			}
 			o := r.run(ctx, &cells[i])
 			outcomes[i] = o
@@ -182,24 +194,30 @@ func (p *Project) Run(ctx context.Context, cells []Cell, opt Options) (err error
 			if o.build == nil {
 				r.opt.Progress.Add(int64(len(cells[i].builder.Steps)))
 			}
+			stopNow := r.ended(&o)
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			if o.build != nil && o.build.Status != record.BuildSuccess || o.err != nil {
-				stop = stop || !opt.KeepGoing
-			}
-			if o.build != nil && opt.Done != nil && r.err == nil {
-				if r.err = opt.Done(o.build, p.state.build(o.build.Builder, o.build.Number)); r.err != nil {
-					stop = true
-				}
-			}
+			stop = stop || stopNow
 			return nil
 		})
 	}
 	_ = g.Wait() // outcomes holds the errors
-	if r.err != nil {
-		return r.err
+	return outcomes
+}
+
+// ended tells of a build that has ended, and answers whether to begin no other.
+func (r *runner) ended(o *outcome) (stop bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if o.build != nil && o.build.Status != record.BuildSuccess || o.err != nil {
+		stop = !r.opt.KeepGoing
 	}
-	return p.verdict(ctx, outcomes)
+	if o.build != nil && r.opt.Done != nil && r.err == nil {
+		if r.err = r.opt.Done(o.build, r.p.state.build(o.build.Builder, o.build.Number)); r.err != nil {
+			stop = true
+		}
+	}
+	return stop
 }
 
 // share decides how many cells are built at a time and divides the slots of
@@ -319,13 +337,13 @@ func (p *Project) Poll(ctx context.Context, cells []Cell, opt Options) (_ []Cell
 			err = errors.Join(err, cerr)
 		}
 	}()
+	r.opt.look = true
 	var out []Cell
 	for _, c := range cells {
 		was, err := p.state.previous(c.Name, 0)
 		if err != nil {
 			return nil, err
 		}
-		changed := was == nil
 		c.Revisions = map[string]string{}
 		for i, name := range c.builder.Sources {
 			src := p.source(name)
@@ -340,9 +358,14 @@ func (p *Project) Poll(ctx context.Context, cells []Cell, opt Options) (_ []Cell
 			if i == 0 && opt.Rev != "" {
 				c.Revisions[name] = opt.Rev
 			}
-			changed = changed || revisionOf(was, name) != c.Revisions[name]
 		}
-		if changed || opt.Force || !opt.IfChanged {
+		due := true
+		if r.ifChanged(&c) {
+			if due, err = r.glance(ctx, &c, was); err != nil {
+				return nil, err
+			}
+		}
+		if due {
 			out = append(out, c)
 		}
 	}

@@ -174,10 +174,6 @@ func TestIfChanged(t *testing.T) {
 	if r := b.fails("exit status 1"); len(r.Changes) != 2 {
 		t.Errorf("changes %+v", r.Changes)
 	}
-	b.write("relkit.toml", strings.Replace(head, "branch", "stable = \"2m\"\nbranch", 1)+builder("sh in", "", ""))
-	if err := b.run(); failure.Of(err) != failure.Usage || !strings.Contains(err.Error(), "relkit.toml:9:1: source \"fw\": stable is not supported") {
-		t.Errorf("stable: %v", err)
-	}
 }
 
 func TestUnreachableSourceIsInfrastructure(t *testing.T) {

@@ -221,6 +221,10 @@ func TestRelkitMistakes(t *testing.T) {
 		{"[[schedule]]\nname = \"n\"\ncron = \"@daily\"\nbuilders = [\"fx\"]", `unknown builder "fx"`},
 		{"[[schedule]]\nname = \"fw\"\ncron = \"@daily\"", `schedule "fw" has the name of a builder`},
 		{"[[schedule]]\nname = \"n\"", `neither cron nor on`},
+		{"[[schedule]]\nname = \"n\"\ncron = \"0 0 30 2 *\"", `f:18:1: schedule.cron: bad cron line "0 0 30 2 *": there is no such day, it never fires`},
+		{"[[schedule]]\nname = \"n\"\non = \"success\"", `of is missing`},
+		{"[[schedule]]\nname = \"n\"\ncron = \"@daily\"\nof = [\"fw\"]", `of goes with on`},
+		{"[[schedule]]\nname = \"n\"\non = \"always\"\nof = [\"fw\"]\nbuilders = [\"fw\"]", `f:19:1: schedule.of: a circle: fw, then fw`},
 		{"[[notify]]\nto = [\"x\"]", `got 0 of mail`},
 		{"[[notify]]\nmail = \"smtp://x\"\nwhen = [\"sometimes\"]", `notify.when: got "sometimes"`},
 		{"[[notify]]\nmail = \"smtp://x\"", `notify.to is missing`},
@@ -250,12 +254,12 @@ func TestRelkitMistakes(t *testing.T) {
 
 func TestCron(t *testing.T) {
 	for _, good := range []string{"30 2 * * *", "*/5 0-6,22 1,15 jan-MAR mon", "0 0 * * 7", "@weekly", "0-59/7 * * * *"} {
-		if err := checkCron(good); err != nil {
+		if _, err := ParseCron(good); err != nil {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
 	for _, bad := range []string{"", "* * * *", "60 * * * *", "* * 0 * *", "* * * 13 *", "* * * * 8", "*/0 * * * *", "5-2 * * * *", "a * * * *", "@often", "1, * * * *"} {
-		if checkCron(bad) == nil {
+		if _, err := ParseCron(bad); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}
 	}

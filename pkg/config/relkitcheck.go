@@ -60,6 +60,7 @@ func (r *Relkit) validate() {
 	for i := range r.Schedules {
 		r.checkSchedule(i)
 	}
+	r.checkFollowing()
 	for i := range r.Notify {
 		r.checkNotify(i)
 	}
@@ -150,11 +151,17 @@ func (r *Relkit) checkSchedule(i int) {
 	case s.Cron != "" && s.On != "":
 		r.mistakef(at("on"), "schedule %q: cron and on exclude each other", s.Name)
 	case s.Cron != "":
-		if err := checkCron(s.Cron); err != nil {
+		if _, err := ParseCron(s.Cron); err != nil {
 			r.mistakef(at("cron"), "schedule.cron: %v", err)
 		}
 	default:
-		r.oneOf(at("on"), "schedule.on", s.On, "change", "success", "failure")
+		r.oneOf(at("on"), "schedule.on", s.On, "change", "success", "failure", "always")
+	}
+	switch {
+	case !s.Dependent() && len(s.Of) > 0:
+		r.mistakef(at("of"), "schedule %q: of goes with on = \"success\", \"failure\" or \"always\"", s.Name)
+	case s.Dependent() && len(s.Of) == 0:
+		r.mistakef(at("on"), "schedule %q: of is missing: after which builders?", s.Name)
 	}
 	r.checkBuilderNames(at("builders"), s.Builders)
 	r.checkBuilderNames(at("of"), s.Of)

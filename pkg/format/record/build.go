@@ -56,8 +56,11 @@ type Build struct {
 	Builder string      `json:"builder"`
 	Number  int         `json:"number"`
 	Status  BuildStatus `json:"status"`
-	// Reason is why it was built: "asked", "change" or "forced".
+	// Reason is why it was built: "asked", "change", "forced", or "schedule" or
+	// "dependent" where a time or another build made it due.
 	Reason string `json:"reason"`
+	// Schedule is the schedule that had it built.
+	Schedule string `json:"schedule,omitempty"`
 	// Error says what went wrong where Status is error or interrupted, and
 	// which step failed where it is failed.
 	Error string `json:"error,omitempty"`
