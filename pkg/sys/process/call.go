@@ -151,7 +151,7 @@ func (s *Supervisor) feed(id uint64, in io.Reader, quit <-chan struct{}) error {
 // callAnswer passes what a call streams on until its result comes.
 func (s *Supervisor) callAnswer(id uint64, out io.Writer) (res callResult, outErr, err error) {
 	for {
-		kind, _, data, err := readFrame(s.out, s.buf)
+		kind, _, data, err := s.next()
 		if err != nil {
 			return res, nil, err
 		}

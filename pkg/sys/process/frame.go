@@ -10,7 +10,7 @@ import (
 
 // The supervisor reads requests, one JSON object a line, and answers in frames:
 //
-//	kind      1 byte: 'o' output, 'e' error output, 'r' result
+//	kind      1 byte: 'o' output, 'e' error output, 'r' result, 'b' a beat, which says nothing else
 //	elapsed   8 bytes, big-endian: microseconds since the program started
 //	length    4 bytes, big-endian: bytes of payload, at most maxPayload
 //	payload   output as it came; for 'r' a Result (of a call a callResult) as JSON
@@ -18,14 +18,15 @@ const (
 	frameStdout byte = 'o'
 	frameStderr byte = 'e'
 	frameResult byte = 'r'
+	frameBeat   byte = 'b'
 
 	headerSize = 13
 	maxPayload = 64 << 10
 )
 
 // request is one line to the supervisor: a job or a call, the wish to end the
-// one that runs, or a piece of the call's input, or its end. What comes late, for
-// another ID than that of what runs, is dropped.
+// one that runs, or a piece of the call's input, or its end, or a sign of life.
+// What comes late, for another ID than that of what runs, is dropped.
 type request struct {
 	ID     uint64    `json:"id"`
 	Job    *jobSpec  `json:"job,omitempty"`
@@ -33,6 +34,7 @@ type request struct {
 	Cancel bool      `json:"cancel,omitempty"`
 	Input  []byte    `json:"input,omitempty"`
 	End    bool      `json:"end,omitempty"`
+	Beat   bool      `json:"beat,omitempty"`
 }
 
 type jobSpec struct {

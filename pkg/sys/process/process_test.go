@@ -242,7 +242,7 @@ func parent(dir string) {
 	if err != nil {
 		panic(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "supervisor"), []byte(strconv.Itoa(s.cmd.Process.Pid)), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "supervisor"), []byte(strconv.Itoa(s.link.pid)), 0o644); err != nil {
 		panic(err)
 	}
 	_, err = s.Run(context.Background(), Job{Argv: sh(family+"sleep 1000", filepath.Join(dir, "pids")), Env: env()})

@@ -27,8 +27,9 @@ const (
 )
 
 // Supervise is the supervisor: it runs the jobs and calls that come on in, one at
-// a time, answers on out, and returns the exit status once in ends.
-func Supervise(in io.Reader, out io.Writer, handlers map[string]Handler) int {
+// a time, answers on out, and returns the exit status once in ends. With a
+// heartbeat it beats, and takes in for ended that is silent for several times as long.
+func Supervise(in io.Reader, out io.Writer, handlers map[string]Handler, heartbeat time.Duration) int {
 	// PR_SET_PDEATHSIG fires when the thread that forked ends: fork on one that stays.
 	runtime.LockOSThread()
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
@@ -39,7 +40,10 @@ func Supervise(in io.Reader, out io.Writer, handlers map[string]Handler) int {
 	signal.Notify(s.chld, syscall.SIGCHLD)
 	// Caught, not ignored: an ignored signal would stay ignored in the jobs.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
-	go s.read(in)
+	go s.read(in, heartbeat)
+	if heartbeat > 0 {
+		go s.beat(heartbeat)
+	}
 	status := 0
 	for r := range s.requests {
 		var err error
@@ -70,15 +74,49 @@ type supervise struct {
 	handlers map[string]Handler
 }
 
-// read passes requests on and closes the channel at the end of input or at nonsense.
-func (s *supervise) read(in io.Reader) {
+// read passes requests on and closes the channel at the end of input, at
+// nonsense, and where the other side has been silent for too long. What is busy
+// with the request before is no silence.
+func (s *supervise) read(in io.Reader, heartbeat time.Duration) {
 	defer close(s.requests)
-	for d := json.NewDecoder(bufio.NewReader(in)); ; {
-		var r request
-		if err := d.Decode(&r); err != nil {
+	next := make(chan request)
+	go func() {
+		defer close(next)
+		for d := json.NewDecoder(bufio.NewReader(in)); ; {
+			var r request
+			if err := d.Decode(&r); err != nil {
+				return
+			}
+			next <- r
+		}
+	}()
+	for {
+		var late <-chan time.Time
+		if heartbeat > 0 {
+			late = time.After(silences * heartbeat)
+		}
+		select {
+		case <-late:
+			// Where a result cannot be written either, nothing else ends this process.
+			time.AfterFunc(closeTime, func() { os.Exit(1) })
+			return
+		case r, ok := <-next:
+			if !ok {
+				return
+			}
+			if !r.Beat {
+				s.requests <- r
+			}
+		}
+	}
+}
+
+// beat shows that the supervisor is alive. Where nobody reads, it waits.
+func (s *supervise) beat(every time.Duration) {
+	for range time.Tick(every) {
+		if s.out.write(frameBeat, 0, nil) != nil {
 			return
 		}
-		s.requests <- r
 	}
 }
 

@@ -9,16 +9,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// SuperviseArg is the hidden first argument that makes the program the supervisor.
+// SuperviseArg is the hidden first argument that makes the program the supervisor;
+// the second, where there is one, is the time between two signs of life, as
+// time.ParseDuration has it.
 const SuperviseArg = "__supervise"
 
 // CookieName is the environment variable that every process of a supervisor
@@ -29,22 +29,35 @@ const CookieName = "RELKIT_SUPERVISOR"
 // supervisor: there it does not return. The supervisor answers the handlers' calls.
 func Main(handlers map[string]Handler) {
 	if len(os.Args) > 1 && os.Args[1] == SuperviseArg {
-		os.Exit(Supervise(os.Stdin, os.Stdout, handlers))
+		var heartbeat time.Duration
+		if len(os.Args) > 2 {
+			var err error
+			if heartbeat, err = time.ParseDuration(os.Args[2]); err != nil || heartbeat <= 0 {
+				fmt.Fprintf(os.Stderr, "bad heartbeat %q\n", os.Args[2])
+				os.Exit(2)
+			}
+		}
+		os.Exit(Supervise(os.Stdin, os.Stdout, handlers, heartbeat))
 	}
 }
 
 // Supervisor is a running supervisor; it runs one job after the other.
 type Supervisor struct {
-	cmd    *exec.Cmd
-	in     io.WriteCloser
-	out    *bufio.Reader
-	note   *tail
-	cookie string
-	buf    []byte
+	link      *Link
+	local     bool // it is on this machine, and so is what it leaves
+	out       *bufio.Reader
+	cookie    string
+	buf       []byte
+	heartbeat time.Duration // 0: none
+	quit      chan struct{}
 
-	inMu sync.Mutex // guards in: a job and a cancel may be written at once
+	inMu sync.Mutex // guards link.In: a job and a cancel may be written at once
 	runs sync.Mutex // held during Run and Call
 	id   uint64     // of what runs; guarded by runs
+}
+
+func newSupervisor(l *Link, cookie string) *Supervisor {
+	return &Supervisor{link: l, out: bufio.NewReaderSize(l.Out, 2*headerSize+maxPayload), cookie: cookie, buf: make([]byte, maxPayload)}
 }
 
 // Options of a supervisor; nil is all defaults.
@@ -67,35 +80,25 @@ func Start(o *Options) (*Supervisor, error) {
 		// This was to be a supervisor, and would start itself without end.
 		return nil, errors.New("starting a supervisor: the program does not begin with process.Main")
 	}
-	s := &Supervisor{note: &tail{max: 4 << 10}, buf: make([]byte, maxPayload)}
+	var cookie string
 	if o != nil {
-		s.cookie = o.Cookie
+		cookie = o.Cookie
 	}
-	if s.cookie == "" {
-		s.cookie = NewCookie()
+	if cookie == "" {
+		cookie = NewCookie()
 	}
 	// /proc/self/exe is this very program even when its file has been replaced meanwhile.
-	s.cmd = &exec.Cmd{
+	l, err := start(&exec.Cmd{
 		Path:        "/proc/self/exe",
 		Args:        []string{os.Args[0], SuperviseArg},
-		Env:         []string{CookieName + "=" + s.cookie, "PATH=" + os.Getenv("PATH")},
-		Stderr:      s.note,
+		Env:         []string{CookieName + "=" + cookie, "PATH=" + os.Getenv("PATH")},
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
-		// What a lost supervisor started may hold its error stream open.
-		WaitDelay: time.Second,
-	}
-	var err error
-	if s.in, err = s.cmd.StdinPipe(); err != nil {
-		return nil, fmt.Errorf("starting the supervisor: %w", err)
-	}
-	out, err := s.cmd.StdoutPipe()
+	})
 	if err != nil {
 		return nil, fmt.Errorf("starting the supervisor: %w", err)
 	}
-	s.out = bufio.NewReaderSize(out, 2*headerSize+maxPayload)
-	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("starting the supervisor: %w", err)
-	}
+	s := newSupervisor(l, cookie)
+	s.local = true
 	return s, nil
 }
 
@@ -109,7 +112,7 @@ func (s *Supervisor) send(r request) error {
 	}
 	s.inMu.Lock()
 	defer s.inMu.Unlock()
-	_, err = s.in.Write(append(line, '\n'))
+	_, err = s.link.In.Write(append(line, '\n'))
 	return err
 }
 
@@ -152,7 +155,7 @@ func (s *Supervisor) cancel(id uint64) { _ = s.send(request{ID: id, Cancel: true
 // answer passes output on until the result comes.
 func (s *Supervisor) answer(id uint64, job Job) (res Result, outErr, err error) {
 	for {
-		kind, at, data, err := readFrame(s.out, s.buf)
+		kind, at, data, err := s.next()
 		if err != nil {
 			return res, nil, err
 		}
@@ -186,28 +189,6 @@ func (j *Job) emit(o Output) error {
 	case w != nil:
 		_, err := w.Write(o.Data)
 		return err
-	}
-	return nil
-}
-
-// lost ends what a supervisor that broke off may have left running.
-func (s *Supervisor) lost(err error) error {
-	s.in.Close()
-	_ = s.cmd.Process.Kill()
-	_, _ = Sweep(s.cookie)
-	if text := strings.TrimSpace(s.note.String()); text != "" {
-		return fmt.Errorf("the supervisor was lost: %w: %q", err, text)
-	}
-	return fmt.Errorf("the supervisor was lost: %w", err)
-}
-
-// Close ends the supervisor and, should one still run, its job.
-func (s *Supervisor) Close() error {
-	s.in.Close()
-	_, _ = io.Copy(io.Discard, s.out) // a job that is being ended may still talk
-	if err := s.cmd.Wait(); err != nil {
-		_, serr := Sweep(s.cookie)
-		return errors.Join(fmt.Errorf("ending the supervisor: %w", err), serr)
 	}
 	return nil
 }
