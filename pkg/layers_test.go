@@ -53,6 +53,7 @@ var onlyImporter = map[string]string{
 	"github.com/cheggaaa/pb":                 "pkg/ui",
 	"github.com/BurntSushi/toml":             "pkg/config",
 	"github.com/hiddeco/sshsig":              "pkg/format/signature",
+	"github.com/skeema/knownhosts":           "pkg/transport/ssh",
 	"github.com/rogpeppe/go-internal":        "pkg/relkittest",
 	"github.com/wneessen/go-mail":            "pkg/build/notify",
 }

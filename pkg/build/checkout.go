@@ -46,7 +46,7 @@ func (j *job) checkOut(ctx context.Context, t *tree) error {
 	if err := j.on.Remove(ctx, t.dir); err != nil {
 		return fmt.Errorf("checking out source %q: %w", t.record.Name, err)
 	}
-	if err := source.Copy(ctx, j.on, j.r.toolEnv(), t.repo, t.dir); err != nil {
+	if err := source.Copy(ctx, j.on, j.r.toolEnv(j.on), t.repo, t.dir); err != nil {
 		return fmt.Errorf("copying source %q: %w", t.record.Name, err)
 	}
 	if mode == "export" && len(t.Private()) > 0 {

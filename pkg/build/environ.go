@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/relkit/relkit/pkg/build/worker"
 	"github.com/relkit/relkit/pkg/format/record"
 )
 
@@ -27,25 +28,37 @@ func (r *runner) inherited(env map[string]string, names ...string) {
 	}
 }
 
-// base is what every program gets.
+// base is what every program on this machine gets.
 func (r *runner) base() map[string]string {
 	env := map[string]string{"PATH": defaultPath, "HOME": "/", "TZ": "UTC"}
 	r.inherited(env, append([]string{"PATH", "HOME", "USER", "LOGNAME"}, network...)...)
 	return env
 }
 
+// baseOn is what every program on a worker gets: on another machine, what its user has there.
+func (r *runner) baseOn(on *worker.Session) map[string]string {
+	if on.Kind == worker.Local {
+		return r.base()
+	}
+	env := map[string]string{"PATH": defaultPath, "HOME": "/", "TZ": "UTC"}
+	maps.Copy(env, on.Env)
+	return env
+}
+
 // toolEnv is the environment of the programs that fetch sources: nothing asks
 // for a password, messages are English.
-func (r *runner) toolEnv() []string {
-	env := r.base()
-	r.inherited(env, gitVariables...)
+func (r *runner) toolEnv(on *worker.Session) []string {
+	env := r.baseOn(on)
+	if on.Kind == worker.Local {
+		r.inherited(env, gitVariables...)
+	}
 	env["LC_ALL"], env["GIT_TERMINAL_PROMPT"], env["GIT_ASKPASS"], env["SSH_ASKPASS"] = "C", "0", "", ""
 	return environ(env)
 }
 
 // stepEnv is the environment of the steps, as relkit-build(1) lists it.
-func (r *runner) stepEnv(c *Cell, b *record.Build, trees []*tree, tmp string) map[string]string {
-	env := r.base()
+func (r *runner) stepEnv(on *worker.Session, c *Cell, b *record.Build, trees []*tree, tmp string) map[string]string {
+	env := r.baseOn(on)
 	env["LANG"], env["TERM"], env["SHELL"], env["CI"], env["TMPDIR"] = "C.UTF-8", "dumb", "/bin/sh", "true", tmp
 	env["SOURCE_DATE_EPOCH"] = strconv.FormatInt(b.SourceDateEpoch, 10)
 	env["RELKIT_PROJECT"], env["RELKIT_BUILDER"] = b.Project, b.Builder

@@ -89,12 +89,34 @@ func (r *runner) locked(ctx context.Context, c *Cell) (b *record.Build, err erro
 		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
 	}
 	defer release()
-	cookie := process.NewCookie()
-	on, err := worker.Open(ctx, c.Worker, worker.Options{Cookie: cookie, Dir: r.p.state.dir})
+	b, err = r.onWorker(ctx, c, was)
+	if err == nil || !worker.IsLost(err) || len(c.spare) == 0 || ctx.Err() != nil {
+		return b, err
+	}
+	r.opt.Log.Warn(fmt.Sprintf("%s: %v; trying once more on worker %s", c.Name, err, c.spare[0].Name))
+	again := *c
+	again.Worker = c.spare[0]
+	again.Slots = min(c.Slots, again.Worker.Slots)
+	return r.onWorker(ctx, &again, was)
+}
+
+// onWorker builds a cell on its worker.
+func (r *runner) onWorker(ctx context.Context, c *Cell, was *record.Build) (b *record.Build, err error) {
+	down, err := r.up(ctx, c.Worker)
 	if err != nil {
 		return nil, fmt.Errorf("builder %s: worker %q: %w", c.Name, c.Worker.Name, err)
 	}
-	defer func() { err = errors.Join(err, on.Close()) }()
+	defer func() { err = errors.Join(err, down()) }()
+	cookie := process.NewCookie()
+	on, err := r.open(ctx, c, cookie)
+	if err != nil {
+		return nil, fmt.Errorf("builder %s: worker %q: %w", c.Name, c.Worker.Name, err)
+	}
+	defer func() {
+		if cerr := on.Close(); !worker.IsLost(err) { // what is lost has no good end
+			err = errors.Join(err, cerr)
+		}
+	}()
 	j := &job{r: r, cell: c, on: on, work: workFolder(on.Dir, c.Name)}
 	if err := on.Mkdir(ctx, j.work); err != nil {
 		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
@@ -325,7 +347,7 @@ func (j *job) execute(ctx context.Context) (failed string, err error) {
 			return "", err
 		}
 	}
-	j.env = j.r.stepEnv(j.cell, j.build, j.trees, tmp)
+	j.env = j.r.stepEnv(j.on, j.cell, j.build, j.trees, tmp)
 	for k, v := range j.cell.builder.Env {
 		if j.env[k], err = substitute(v, j.vars); err != nil {
 			return "", err

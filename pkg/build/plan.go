@@ -27,6 +27,8 @@ type Cell struct {
 	index   int // of the builder in relkit.toml
 	watch   func(Stage)
 	order   *order // of a schedule; nil where a person asks
+	// spare are the other workers that would do, should Worker be lost.
+	spare []config.Worker
 }
 
 // Sources lists the builder's sources.
@@ -223,21 +225,35 @@ func (p *Project) assign(c *Cell) error {
 	if err != nil {
 		return p.cfg.ErrorAt([]any{"builder", c.index, "on"}, "builder.on: %v", err)
 	}
-	found := false
+	var fits []config.Worker
 	for _, w := range p.cfg.LocalOrWorkers() {
-		fits := expr.Match(func(word string) bool { return word == w.Name || slices.Contains(w.Tags, word) })
-		if fits && (!found || local(w) && !local(c.Worker)) {
-			c.Worker, found = w, true
+		if expr.Match(func(word string) bool { return word == w.Name || slices.Contains(w.Tags, word) }) {
+			fits = append(fits, p.complete(w))
 		}
 	}
-	if !found {
+	if len(fits) == 0 {
 		return p.cfg.ErrorAt([]any{"builder", c.index, "on"}, "builder.on: no worker matches %q", text)
 	}
-	if c.Worker.Slots == 0 {
-		c.Worker.Slots = runtime.NumCPU()
-	}
+	chosen := max(0, slices.IndexFunc(fits, local))
+	c.Worker = fits[chosen]
+	c.spare = slices.Delete(fits, chosen, chosen+1)
 	c.Slots = c.Worker.Slots
 	return nil
+}
+
+// complete fills in what a worker is by default.
+func (p *Project) complete(w config.Worker) config.Worker {
+	switch {
+	case w.Slots > 0:
+	case w.Slurm != nil:
+		w.Slots = 1 // a job gets one processor, unless it asks for more
+	default:
+		w.Slots = runtime.NumCPU()
+	}
+	if local(w) && w.Dir != "" {
+		w.Dir = p.abs(w.Dir)
+	}
+	return w
 }
 
 func local(w config.Worker) bool { return w.SSH == "" && w.OpenSSH == "" && w.Slurm == nil }

@@ -44,8 +44,8 @@ func TestKeysThatAreNotSupportedAreRefused(t *testing.T) {
 	step := "[[builder.step]]\nname = \"a\"\nrun = [\"true\"]\n"
 	one := "[[builder]]\nname = \"fw\"\n"
 	for text, want := range map[string]string{
-		"[[worker]]\nname = \"el9\"\nssh = \"x\"\n" + one + "on = \"el9\"\n" + step:               `:16:1: worker "el9": ssh workers are not supported by this version`,
-		"[[worker]]\nname = \"q\"\nslurm = { partition = \"x\" }\n" + one + "on = \"q\"\n" + step: `:16:1: worker "q": Slurm workers are not supported`,
+		"[[worker]]\nname = \"el9\"\nssh = \"a b\"\n" + one + "on = \"el9\"\n" + step:             `:16:1: worker "el9": bad host "a b", want [USER@]HOST[:PORT]`,
+		"[[worker]]\nname = \"el9\"\nslurm = {}\ndir = \"rel\"\n" + one + "on = \"el9\"\n" + step: `:17:1: worker "el9": dir "rel" is not absolute`,
 		one + "locks = []\nneeds = [\"o\"]\n" + step + "[[builder]]\nname = \"o\"\n" + step:       `builder "fw": needs is not supported`,
 		one + "network = false\n" + step:                                                                    `network = false is not supported`,
 		one + "cache = \"ccache\"\n" + step:                                                                 `cache presets are not supported`,

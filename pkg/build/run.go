@@ -280,8 +280,8 @@ func (p *Project) verdict(ctx context.Context, outcomes []outcome) error {
 }
 
 // driver answers a source's driver on a host.
-func (r *runner) driver(src config.Source, host source.Host) (source.Driver, error) {
-	return source.Open(src.VCS, r.p.sourceURL(src.URL), host, r.toolEnv())
+func (r *runner) driver(src config.Source, on *worker.Session) (source.Driver, error) {
+	return source.Open(src.VCS, r.p.sourceURL(src.URL), on, r.toolEnv(on))
 }
 
 // head asks a source for its head, once a run, from this machine.
@@ -313,7 +313,7 @@ func (r *runner) local(ctx context.Context) (*worker.Session, error) {
 	defer r.mu.Unlock()
 	var err error
 	if r.here == nil {
-		r.here, err = worker.Open(ctx, config.Worker{}, worker.Options{Dir: r.p.state.dir})
+		r.here, err = worker.Open(ctx, config.Worker{}, worker.Options{Dir: r.p.state.dir, LookupEnv: r.opt.LookupEnv})
 	}
 	return r.here, err
 }

@@ -3,6 +3,9 @@ package build
 import (
 	"maps"
 	"slices"
+
+	"github.com/relkit/relkit/pkg/build/worker"
+	"github.com/relkit/relkit/pkg/config"
 )
 
 // supported refuses a cell that would need what this version cannot do, at the
@@ -14,20 +17,11 @@ func (p *Project) supported(c *Cell) error {
 	}
 	at := func(key ...any) []any { return append([]any{"builder", c.index}, key...) }
 	for i, w := range p.cfg.Workers {
-		if w.Name != c.Worker.Name {
+		if w.Name != c.Worker.Name && !slices.ContainsFunc(c.spare, func(s config.Worker) bool { return s.Name == w.Name }) {
 			continue
 		}
-		switch {
-		case w.SSH != "":
-			return no([]any{"worker", i, "ssh"}, "worker %q: ssh workers are", w.Name)
-		case w.OpenSSH != "":
-			return no([]any{"worker", i, "openssh"}, "worker %q: openssh workers are", w.Name)
-		case w.Slurm != nil:
-			return no([]any{"worker", i, "slurm"}, "worker %q: Slurm workers are", w.Name)
-		case len(w.Up) > 0 || len(w.Down) > 0:
-			return no([]any{"worker", i}, "worker %q: up and down commands are", w.Name)
-		case w.Dir != "":
-			return no([]any{"worker", i, "dir"}, "worker %q: dir for a local worker is", w.Name)
+		if key, err := worker.Check(w); err != nil {
+			return p.cfg.ErrorAt([]any{"worker", i, key}, "worker %q: %v", w.Name, err)
 		}
 	}
 	for i, s := range p.cfg.Sources {

@@ -18,11 +18,12 @@ import (
 
 // Handlers are what a supervisor answers so that it can be a worker's.
 func Handlers() map[string]process.Handler {
-	local := localFiles{}
+	local, here := localFiles{}, &host{}
 	return map[string]process.Handler{
-		"describe": handler(func(_ context.Context, _ pathArgs) (any, error) { return describe() }),
-		"mkdir":    handler(func(ctx context.Context, a pathArgs) (any, error) { return nil, local.Mkdir(ctx, string(a.Root)) }),
-		"remove":   handler(func(ctx context.Context, a pathArgs) (any, error) { return nil, local.Remove(ctx, a.names()...) }),
+		"open":   here.open,
+		"close":  here.close,
+		"mkdir":  handler(func(ctx context.Context, a pathArgs) (any, error) { return nil, local.Mkdir(ctx, string(a.Root)) }),
+		"remove": handler(func(ctx context.Context, a pathArgs) (any, error) { return nil, local.Remove(ctx, a.names()...) }),
 		"remove-named": handler(func(ctx context.Context, a pathArgs) (any, error) {
 			return nil, local.RemoveNamed(ctx, string(a.Root), a.names()...)
 		}),

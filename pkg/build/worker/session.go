@@ -5,16 +5,17 @@ package worker
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
 
 	"github.com/relkit/relkit/pkg/config"
+	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/sys/process"
 )
-
-// The kinds of worker.
-const Local = "local"
 
 // Session is a worker that is in use. It runs one thing at a time.
 type Session struct {
@@ -38,15 +39,27 @@ type Description struct {
 	CPUs int `json:"cpus"`
 	// Home is the user's folder.
 	Home string `json:"home"`
+	// Env is what programs there find themselves in: PATH, HOME, USER and LOGNAME,
+	// as far as the worker has them.
+	Env map[string]string `json:"env"`
 }
 
-func describe() (Description, error) {
+// environment are the variables of Description.Env.
+var environment = []string{"PATH", "HOME", "USER", "LOGNAME"}
+
+func describe(lookup func(string) (string, bool)) (Description, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return Description{}, err
 	}
-	home, _ := os.UserHomeDir() // "" says as much
-	return Description{Host: host, OS: runtime.GOOS, Arch: runtime.GOARCH, CPUs: runtime.NumCPU(), Home: home}, nil
+	d := Description{Host: host, OS: runtime.GOOS, Arch: runtime.GOARCH, CPUs: runtime.NumCPU(), Env: map[string]string{}}
+	for _, name := range environment {
+		if v, ok := lookup(name); ok && v != "" {
+			d.Env[name] = v
+		}
+	}
+	d.Home = d.Env["HOME"]
+	return d, nil
 }
 
 // Options of a session.
@@ -55,22 +68,89 @@ type Options struct {
 	Cookie string
 	// Dir is the project's folder on this machine, for a local worker without dir.
 	Dir string
+	// Project is a name for the project's folder below a worker's own, which
+	// several machines and projects may use.
+	Project string
+	// Key says what the session is for. A worker ends an earlier session of the
+	// same key: the one who starts this one knows that it is a left one.
+	Key string
+	// Slots is how many things the build does at a time; what Slurm is asked for.
+	Slots int
+	// LookupEnv is the caller's environment; nil is os.LookupEnv.
+	LookupEnv func(string) (string, bool)
+	// Heartbeat is the time between two signs of life on a link; 0 is process.Heartbeat.
+	Heartbeat time.Duration
 }
 
-// Open starts a session on a worker.
-func Open(_ context.Context, w config.Worker, o Options) (*Session, error) {
+func (o *Options) env(name string) string {
+	v, _ := o.LookupEnv(name)
+	return v
+}
+
+// Open starts a session on a worker. An error of another machine wraps ErrUnreachable.
+func Open(ctx context.Context, w config.Worker, o Options) (*Session, error) {
+	if o.LookupEnv == nil {
+		o.LookupEnv = os.LookupEnv
+	}
+	if o.Cookie == "" {
+		o.Cookie = process.NewCookie()
+	}
+	if o.Heartbeat == 0 {
+		o.Heartbeat = process.Heartbeat
+	}
+	if kind(w) == Local {
+		return openLocal(w, o)
+	}
+	s, err := openRemote(ctx, w, o)
+	if err != nil {
+		return nil, failure.WithHint(fmt.Errorf("%w: %w", ErrUnreachable, err), "%s", failure.Hint(err))
+	}
+	return s, nil
+}
+
+func openLocal(w config.Worker, o Options) (*Session, error) {
 	sup, err := process.Start(&process.Options{Cookie: o.Cookie})
 	if err != nil {
 		return nil, err
 	}
 	s := &Session{Files: localFiles{}, Kind: Local, Dir: o.Dir, sup: sup}
 	if w.Dir != "" {
-		s.Dir = filepath.Clean(w.Dir)
+		s.Dir = filepath.Join(w.Dir, o.Project)
 	}
-	if s.Description, err = describe(); err != nil {
-		return nil, err
+	if s.Description, err = describe(o.LookupEnv); err != nil {
+		return nil, errors.Join(err, sup.Close())
 	}
 	return s, nil
+}
+
+func openRemote(ctx context.Context, w config.Worker, o Options) (*Session, error) {
+	list, err := binaries()
+	if err != nil {
+		return nil, err
+	}
+	l, err := reach(ctx, w, o, script(w.Dir, o.Cookie, o.Heartbeat, list))
+	if err != nil {
+		return nil, err
+	}
+	// A Slurm job waits for its turn.
+	dir, err := greet(ctx, l, o.Cookie, list, w.Slurm != nil)
+	if err != nil {
+		return nil, err
+	}
+	s := &Session{Kind: kind(w), sup: process.Attach(l, o.Cookie, o.Heartbeat)}
+	s.Files = remoteFiles{s.sup}
+	var at opened
+	if err := s.sup.Call(ctx, "open", openArgs{Dir: []byte(dir), Cookie: o.Cookie, Project: o.Project, Key: o.Key}, nil, nil, &at); err != nil {
+		return nil, errors.Join(err, s.sup.Close())
+	}
+	s.Description, s.Dir = at.Description, string(at.Dir)
+	return s, nil
+}
+
+// IsLost tells whether err is the loss of a worker, of which what was built there
+// knows nothing.
+func IsLost(err error) bool {
+	return errors.Is(err, ErrUnreachable) || errors.Is(err, process.ErrLost)
 }
 
 // Run runs a program on the worker, as process.Supervisor.Run does.
@@ -78,5 +158,15 @@ func (s *Session) Run(ctx context.Context, job process.Job) (process.Result, err
 	return s.sup.Run(ctx, job)
 }
 
+// closeTimeout bounds the farewell.
+const closeTimeout = 10 * time.Second
+
 // Close ends the session and all that still runs in it.
-func (s *Session) Close() error { return s.sup.Close() }
+func (s *Session) Close() error {
+	if s.Kind != Local {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+		defer cancel()
+		_ = s.sup.Call(ctx, "close", pathArgs{}, nil, nil, nil) // what it leaves then, the next session finds
+	}
+	return s.sup.Close()
+}

@@ -93,7 +93,7 @@ type BuildRelkit struct {
 // BuildWorker is where it was built.
 type BuildWorker struct {
 	Name string `json:"name"`
-	Kind string `json:"kind"` // local
+	Kind string `json:"kind"` // local, ssh, openssh or slurm
 	Host string `json:"host,omitempty"`
 	OS   string `json:"os"`   // as GOOS has it
 	Arch string `json:"arch"` // as GOARCH has it
