@@ -189,22 +189,6 @@ func (s *Situation) sentence() string {
 	return fmt.Sprintf("Build %s was interrupted.", name)
 }
 
-func (s *Situation) testLines(t *bytes.Buffer, field func(string, string, ...any)) {
-	tests := s.Build.Tests
-	if tests == nil {
-		return
-	}
-	field("Tests", "%d, of which %d failed, %d newly; %d newly fixed", tests.Total, tests.Failed+tests.Errored,
-		len(tests.NewlyFailing), len(tests.NewlyFixed))
-	for i, name := range tests.NewlyFailing {
-		if i == maxTests {
-			fmt.Fprintf(t, "%12s… and %d more\n", "", len(tests.NewlyFailing)-i)
-			break
-		}
-		fmt.Fprintf(t, "%12s%s\n", "", clean(name, maxLine))
-	}
-}
-
 func (s *Situation) since(field func(string, string, ...any)) {
 	rev := ""
 	if src := s.first.Sources; len(src) > 0 {

@@ -174,7 +174,8 @@ func TestText(t *testing.T) {
 	s := judged("success a@x", "failed b@x", "error b@x", "failed c@x")
 	b := s.Build
 	b.Version, b.Set = "4.2.7", map[string]string{"opt": "a b"}
-	b.Tests = &record.BuildTests{Total: 40, Failed: 23, NewlyFailing: []string{"suite/first"}, NewlyFixed: []string{"x"}}
+	b.Tests = &record.BuildTests{Total: 40, Failed: 23, NewlyFailing: []string{"suite/first"}, NewlyFixed: []string{"x"}, Flaky: 1, FlakyTests: []string{"suite/unsteady"}}
+	b.Slower = []record.BuildSlower{{Step: "unit", DurationSeconds: 9, MedianSeconds: 3, Builds: 4}, {Step: "unit", Test: "suite/slow", DurationSeconds: 4.25, MedianSeconds: 1.5, Builds: 3}}
 	for i := range 22 {
 		b.Tests.NewlyFailing = append(b.Tests.NewlyFailing, fmt.Sprintf("suite/t%d", i))
 	}
@@ -189,6 +190,7 @@ func TestText(t *testing.T) {
 		"Build fw[cc=gcc]/4 of r3000 fails, as it has since build 2.\n\n",
 		"\nStep      unit (2 of 2): exit status 2\n",
 		"\nTests     40, of which 23 failed, 23 newly; 1 newly fixed\n            suite/first\n",
+		"\nFlaky     1 test\n            suite/unsteady\nSlower    than in the last builds:\n            step unit, 9.0 s, after a median of 3.0 s\n            suite/slow, 4.2 s, after a median of 1.5 s\n",
 		"\n            … and 3 more\n",
 		"\nRevision  fw " + fmt.Sprintf("%040d", 4) + " main\n",
 		"\nVersion   4.2.7\n",
