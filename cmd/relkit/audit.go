@@ -22,7 +22,7 @@ func auditCommand(e *env) *cli.Command {
 		Category: groupPatch,
 		Usage:    "print or verify the log of what was done to this machine",
 		Flags: []cli.Flag{
-			stateFlag("/var/lib/relkit"),
+			rootFlag("/"), stateFlag(""),
 			&cli.BoolFlag{Name: "verify", Usage: "check the chain of the log and print its head"},
 			&cli.StringFlag{Name: "head", Usage: "with --verify: the log must hold the line with the digest `HASH`, as a head noted earlier"},
 			&cli.StringFlag{Name: "pubkey", Usage: "with --verify: the head must be signed by the key of `FILE`, a public key"},
@@ -42,12 +42,16 @@ func auditCommand(e *env) *cli.Command {
 			if c.IsSet("pubkey") && !c.Bool("verify") {
 				return failure.Errorf(failure.Usage, "--pubkey goes with --verify")
 			}
-			dir, err := fsys.Open(c.String("state"))
+			name := c.String("state")
+			if name == "" {
+				name = path.Join(c.String("root"), update.DefaultState)
+			}
+			dir, err := fsys.Open(name)
 			if err != nil {
 				return failure.As(failure.Usage, err)
 			}
 			defer dir.Close()
-			if err := isState(dir, c.String("state")); err != nil {
+			if err := isState(dir, name); err != nil {
 				return err
 			}
 			if c.Bool("verify") {

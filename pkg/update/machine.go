@@ -162,6 +162,9 @@ func (m *machine) openState() (fsys.FS, error) {
 	if err := m.protect(path); err != nil {
 		return nil, err
 	}
+	if err := m.rightState(path); err != nil {
+		return nil, err
+	}
 	f, err := fsys.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if f, err = m.makeState(path); err != nil || m.opt.DryRun {

@@ -64,6 +64,7 @@ func (m *machine) retain() {
 	if m.opt.DryRun {
 		return
 	}
+	m.markState()
 	if m.confErr != nil {
 		return // it may say that more is to be kept
 	}
