@@ -220,12 +220,17 @@ func (a *applier) commitsAtBoot(h *patch.Header, t *state.Transaction) (bool, er
 	return true, a.bootReady("patch " + h.ID + " asks for it, or changes what the running system boots with")
 }
 
-// again commits what was taken back out of its slots, or has the next boot do so.
-func (a *applier) again(ctx context.Context, p *patch.Reader, t *state.Transaction, boot bool, r *Result) (*Result, error) {
+// again commits what was taken back out of its slots, or has the next boot do so;
+// nil where that is not whole any more, and the patch itself is at hand.
+func (a *applier) again(ctx context.Context, p *patch.Reader, t *state.Transaction, boot bool, s Source, r *Result) (*Result, error) {
 	if err := a.allowMounts(); err != nil {
 		return nil, err
 	}
 	tx, modified, err := transaction.Reopen(ctx, a.target, t, a.opt.Jobs)
+	if err != nil && !s.headOnly && ctx.Err() == nil {
+		a.opt.Log.Info("what is kept of the patch cannot be used: it is unpacked anew", "err", err)
+		return nil, nil
+	}
 	if err != nil {
 		return nil, failure.WithHint(err, "relkit patch-rollback%[1]s --prune  # gives up what is kept; then relkit patch-apply%[1]s PATCH", a.opt.flags())
 	}

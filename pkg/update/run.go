@@ -37,7 +37,9 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 	case err != nil:
 		return nil, err
 	case t != nil:
-		return a.again(ctx, p, t, boot, r)
+		if done, err := a.again(ctx, p, t, boot, s, r); done != nil || err != nil {
+			return done, err
+		}
 	case s.headOnly:
 		return nil, failure.Errorf(failure.Refused, "patch %s cannot be applied again with these options: give the patch itself", h.ID)
 	}
