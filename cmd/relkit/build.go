@@ -41,6 +41,7 @@ func buildCommand(e *env) *cli.Command {
 			&cli.BoolFlag{Name: "check-config", Usage: "check relkit.toml, build nothing"},
 			&cli.BoolFlag{Name: "history", Usage: "print the builds that have ended"},
 			&cli.StringFlag{Name: "log", Usage: "print the log of `BUILDER/N[/STEP]`"},
+			&cli.StringFlag{Name: "explain", Usage: "print what became of `BUILDER/N`, and why"},
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "with --log, print what is written until the build has ended"},
 			&cli.StringFlag{Name: "print", Usage: "print of each finished build: `dir|artifacts|record`", Value: "dir"},
 		},
@@ -49,7 +50,7 @@ func buildCommand(e *env) *cli.Command {
 }
 
 func runBuild(e *env, c *cli.Context) error {
-	modes := map[string]bool{"--plan": c.Bool("plan"), "--check-config": c.Bool("check-config"), "--history": c.Bool("history"), "--log": c.IsSet("log"),
+	modes := map[string]bool{"--plan": c.Bool("plan"), "--check-config": c.Bool("check-config"), "--history": c.Bool("history"), "--log": c.IsSet("log"), "--explain": c.IsSet("explain"),
 		"--due": c.Bool("due"), "--change": c.Bool("change"), "--crontab": c.Bool("crontab"), "--hook": c.IsSet("hook")}
 	var chosen []string
 	for _, name := range slices.Sorted(maps.Keys(modes)) {
@@ -77,6 +78,8 @@ func runBuild(e *env, c *cli.Context) error {
 		return e.printBuildHistory(c, p)
 	case c.IsSet("log"):
 		return e.printBuildLog(c, p)
+	case c.IsSet("explain"):
+		return e.explainBuild(c, p)
 	case c.Bool("due"):
 		return e.buildDue(c, p)
 	case c.Bool("change"):
@@ -266,4 +269,18 @@ func (e *env) printBuildLog(c *cli.Context, p *build.Project) error {
 		err = logs[i].Lines(func(line build.LogLine) error { return print(&logs[i], line) })
 	}
 	return err
+}
+
+func (e *env) explainBuild(c *cli.Context, p *build.Project) error {
+	if _, err := e.operands(c, 0, 0); err != nil {
+		return err
+	}
+	text, notice, err := p.Explain(c.String("explain"))
+	switch {
+	case err != nil:
+		return err
+	case e.JSON:
+		return e.printJSONLine(notice)
+	}
+	return e.line(strings.TrimSuffix(text, "\n"))
 }

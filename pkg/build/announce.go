@@ -74,7 +74,7 @@ func (r *runner) announceSince(name string) error {
 		case err != nil:
 			continue // another version of relkit wrote it
 		}
-		dropped, err := r.spool.Queue(notify.Judge(b, s.before(name, numbers[:i])), r.facts(b))
+		dropped, err := r.spool.Queue(notify.Judge(b, s.before(name, numbers[:i])), r.p.facts(b))
 		r.noteOutcomes(dropped)
 		if err != nil {
 			return err
@@ -100,8 +100,8 @@ func (s state) before(name string, numbers []int) []*record.Build {
 }
 
 // facts are what a message says beside the record.
-func (r *runner) facts(b *record.Build) *notify.Facts {
-	f := &notify.Facts{Config: r.p.file, State: r.p.stateGiven, Folder: r.p.state.build(b.Builder, b.Number)}
+func (p *Project) facts(b *record.Build) *notify.Facts {
+	f := &notify.Facts{Config: p.file, State: p.stateGiven, Folder: p.state.build(b.Builder, b.Number)}
 	if step := notify.Step(b); step != nil && step.Log != "" {
 		l := StepLog{path: filepath.Join(f.Folder, step.Log)}
 		// A log that cannot be read is missed in the message, and no reason for none.

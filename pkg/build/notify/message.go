@@ -122,8 +122,8 @@ func (s *Situation) stepName(step *record.BuildStep) string {
 	return step.Name + ", "
 }
 
-// text is the message, plain and without the log where tail is false.
-func (s *Situation) text(f *Facts, tail bool) string {
+// Text is the message, plain, and without the log where tail is false.
+func (s *Situation) Text(f *Facts, tail bool) string {
 	var t bytes.Buffer
 	b := s.Build
 	field := func(name, format string, args ...any) {
@@ -223,11 +223,11 @@ func (s *Situation) changeLines(t *bytes.Buffer) {
 	}
 }
 
-// notice is what is told, complete but for its ID; lists are empty, never nil,
+// Notice is what is told, complete but for its ID; lists are empty, never nil,
 // as JSON has them.
-func (s *Situation) notice(f *Facts, tail bool) *record.BuildNotice {
+func (s *Situation) Notice(f *Facts, tail bool) *record.BuildNotice {
 	b := s.Build
-	n := &record.BuildNotice{Schema: record.BuildNoticeSchema, Event: s.Event, Subject: s.subject(), Text: s.text(f, tail),
+	n := &record.BuildNotice{Schema: record.BuildNoticeSchema, Event: s.Event, Subject: s.subject(), Text: s.Text(f, tail),
 		Project: b.Project, Builder: b.Builder, Number: b.Number, Status: b.Status, Reason: b.Reason, Error: clean(b.Error, 1<<10),
 		Version: b.Version, Started: b.Started, DurationSeconds: b.DurationSeconds, Worker: b.Worker.Name,
 		Revisions: map[string]string{}, Changes: append([]record.BuildChange{}, s.changes...),

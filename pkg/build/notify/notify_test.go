@@ -185,7 +185,7 @@ func TestText(t *testing.T) {
 	}
 	log.WriteString("\x1b[1;31mnot ok\x1b[0m \xff caf\u00e9\r\n")
 	f := &Facts{Config: "/srv/fw/relkit.toml", State: "/var/lib/re lkit", Log: []byte(log.String())}
-	text := s.text(f, true)
+	text := s.Text(f, true)
 	for _, want := range []string{
 		"Build fw[cc=gcc]/4 of r3000 fails, as it has since build 2.\n\n",
 		"\nStep      unit (2 of 2): exit status 2\n",
@@ -210,18 +210,18 @@ func TestText(t *testing.T) {
 	if strings.Contains(text, "line 60\n") || strings.Contains(text, "suite/t20") || !utf8.ValidString(text) || strings.ContainsAny(text, "\x1b\r") {
 		t.Errorf("%q", text)
 	}
-	if text = s.text(f, false); strings.Contains(text, "line") || !strings.Contains(text, "The whole log:") {
+	if text = s.Text(f, false); strings.Contains(text, "line") || !strings.Contains(text, "The whole log:") {
 		t.Errorf("without a log:\n%s", text)
 	}
-	text = judged("success", "failed").text(f, false)
+	text = judged("success", "failed").Text(f, false)
 	if !strings.Contains(text, "fails; build 1 was good.") || !strings.Contains(text, "Nothing has changed since build 1, which was good.\n") {
 		t.Error(text)
 	}
-	text = judged("success", "failed", "success c@x").text(f, true)
+	text = judged("success", "failed", "success c@x").Text(f, true)
 	if !strings.Contains(text, "works again.") || !strings.Contains(text, "Failed    since build 2") || strings.Contains(text, "Reproduce") || strings.Contains(text, "log") {
 		t.Error(text)
 	}
-	text = judged("success", "error").text(f, true)
+	text = judged("success", "error").Text(f, true)
 	if !strings.Contains(text, "the infrastructure failed, not the code.") || !strings.Contains(text, "\nError     no space left on device\n") {
 		t.Error(text)
 	}
@@ -230,7 +230,7 @@ func TestText(t *testing.T) {
 // What is told by program has a schema, and is read back.
 func TestNotice(t *testing.T) {
 	s := judged("success a@x", "failed b@x", "failed c@x")
-	n := s.notice(&Facts{Config: "/relkit.toml", Folder: "/state/builds/fw/000003"}, true)
+	n := s.Notice(&Facts{Config: "/relkit.toml", Folder: "/state/builds/fw/000003"}, true)
 	n.ID = "3-x"
 	line, err := n.Encode()
 	if err != nil {

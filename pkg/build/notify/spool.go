@@ -159,7 +159,7 @@ func (t target) compose(sit *Situation, f *Facts) *entry {
 	if !sit.concerns(t.Notify) {
 		return nil
 	}
-	e := &entry{Schema: entrySchema, Target: t.key(), Label: t.label(), Notice: sit.notice(f, t.Attach != "none")}
+	e := &entry{Schema: entrySchema, Target: t.key(), Label: t.label(), Notice: sit.Notice(f, t.Attach != "none")}
 	e.Notice.ID = id(sit.Build, e.Target)
 	if t.byMail() {
 		if e.All = sit.recipients(t.Notify); len(e.All) == 0 {
