@@ -24,6 +24,9 @@ fish                fish
 g++                 g++
 gcc                 gcc
 git                 git
+git-lfs             git-lfs
+hg                  mercurial
+svn                 subversion
 javac               openjdk-17-jdk-headless
 make                make
 mandoc              mandoc

@@ -15,9 +15,10 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 var network = []string{"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy",
 	"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"}
 
-// gitVariables are the caller's variables that say how git reaches a repository.
+// gitVariables are the caller's variables that say how git, svn and hg reach a repository.
 var gitVariables = []string{"SSH_AUTH_SOCK", "GIT_SSH", "GIT_SSH_COMMAND", "GIT_SSH_VARIANT", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM",
-	"GIT_CONFIG_NOSYSTEM", "GIT_SSL_CAINFO", "XDG_CONFIG_HOME"}
+	"GIT_CONFIG_NOSYSTEM", "GIT_SSL_CAINFO", "XDG_CONFIG_HOME",
+	"SVN_SSH", "HGRCPATH"}
 
 // inherited takes some variables over from the caller.
 func (r *runner) inherited(env map[string]string, names ...string) {

@@ -53,7 +53,7 @@ func TestKeysThatAreNotSupportedAreRefused(t *testing.T) {
 		one + step + "[builder.artifacts]\npaths = [\"a\"]\nsbom = [\"spdx\"]\n":                            `SBOMs are not supported`,
 		one + step + "[builder.artifacts]\nprovenance = true\n":                                             `provenance is not supported`,
 		one + step + "[builder.repro]\nvary = [\"time\"]\n":                                                 `repro is not supported`,
-		"[[source]]\nname = \"s\"\nvcs = \"svn\"\nurl = \"svn://x\"\n" + one + "sources = [\"s\"]\n" + step: `:16:1: source "s": vcs "svn" is not supported`,
+		"[[source]]\nname = \"s\"\nvcs = \"cvs\"\nurl = \"cvs://x\"\n" + one + "sources = [\"s\"]\n" + step: `:16:1: source "s": vcs "cvs" is not supported`,
 	} {
 		b.write("relkit.toml", head+text)
 		err := b.run("fw")

@@ -281,7 +281,7 @@ func (p *Project) verdict(ctx context.Context, outcomes []outcome) error {
 
 // driver answers a source's driver on a host.
 func (r *runner) driver(src config.Source, on *worker.Session) (source.Driver, error) {
-	return source.Open(src.VCS, r.p.sourceURL(src.URL), on, r.toolEnv(on))
+	return source.Open(src, r.p.sourceURL(src.URL), on, r.toolEnv(on))
 }
 
 // head asks a source for its head, once a run, from this machine.

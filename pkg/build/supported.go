@@ -4,6 +4,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/relkit/relkit/pkg/build/source"
 	"github.com/relkit/relkit/pkg/build/worker"
 	"github.com/relkit/relkit/pkg/config"
 )
@@ -25,7 +26,7 @@ func (p *Project) supported(c *Cell) error {
 		}
 	}
 	for i, s := range p.cfg.Sources {
-		if slices.Contains(b.Sources, s.Name) && s.VCS != "git" {
+		if slices.Contains(b.Sources, s.Name) && !source.Supported(s.VCS) {
 			return no([]any{"source", i, "vcs"}, "source %q: vcs %q is", s.Name, s.VCS)
 		}
 	}

@@ -44,6 +44,8 @@ type Source struct {
 	VCS    string `toml:"vcs"`
 	URL    string `toml:"url"`
 	Branch string `toml:"branch"`
+	// SHA256 is the digest of a tar archive, in hexadecimal.
+	SHA256 string `toml:"sha256"`
 	// Stable is how long the source must have been quiet before a change counts.
 	Stable time.Duration `toml:"stable"`
 	// Important and Ignore are globs over the paths that a change touches.

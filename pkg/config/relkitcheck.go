@@ -10,6 +10,8 @@ import (
 // namePattern is what names may look like: they become folders, files and operands.
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
+var sha256Pattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
 var (
 	vcsNames      = []string{"git", "svn", "hg", "cvs", "bzr", "darcs", "tla", "p4", "file", "tar"}
 	checkoutNames = []string{"incremental", "clean", "copy", "export"}
@@ -112,6 +114,13 @@ func (r *Relkit) checkSource(i int) {
 	}
 	if strings.HasPrefix(s.Branch, "-") || strings.ContainsAny(s.Branch, "\x00\n ~^:?*[\\") {
 		r.mistakef(at("branch"), "source.branch: bad branch %q", s.Branch)
+	}
+	if s.VCS == "tar" && s.SHA256 == "" {
+		r.mistakef([]any{"source", i}, "source.sha256 is missing: what sha256sum says of the archive")
+	} else if s.SHA256 != "" && !sha256Pattern.MatchString(s.SHA256) {
+		r.mistakef(at("sha256"), "source.sha256: got %q, want 64 digits of 0 to 9 and a to f", s.SHA256)
+	} else if s.SHA256 != "" && s.VCS != "tar" {
+		r.mistakef(at("sha256"), "source.sha256 goes with vcs = \"tar\"")
 	}
 	if s.Stable < 0 {
 		r.mistakef(at("stable"), "source.stable: got %v, want 0 or more", s.Stable)

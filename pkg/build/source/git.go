@@ -222,6 +222,9 @@ func (g *git) Touched(ctx context.Context, repo, old, now string) (paths []strin
 // Checkout puts a commit and its submodules into repo's own tree. Clean removes
 // everything that is not the commit's.
 func (g *git) Checkout(ctx context.Context, repo, revision string, clean bool) error {
+	if err := g.largeFiles(ctx, repo, revision); err != nil {
+		return err
+	}
 	if _, err := g.run(ctx, repo, "checkout", "-q", "--force", "--detach", revision); err != nil {
 		return err
 	}
@@ -241,6 +244,23 @@ func (g *git) Checkout(ctx context.Context, repo, revision string, clean bool) e
 	if clean {
 		_, err := g.run(ctx, repo, "clean", "-dffxq")
 		return err
+	}
+	return nil
+}
+
+// largeFiles makes repo's checkouts get the files that git LFS keeps elsewhere,
+// where a commit has some: without it a build would find pointers in their place.
+func (g *git) largeFiles(ctx context.Context, repo, revision string) error {
+	_, err := g.run(ctx, repo, "grep", "-q", "-e", "filter=lfs", revision, "--", ":(glob)**/.gitattributes")
+	if err != nil {
+		var none *toolError
+		if errors.As(err, &none) && none.said == "" { // status 1: nothing was found
+			return nil
+		}
+		return err
+	}
+	if _, err := g.run(ctx, repo, "lfs", "install", "--local", "--skip-repo"); err != nil {
+		return fmt.Errorf("the repository uses git LFS (git-lfs): %w", err)
 	}
 	return nil
 }

@@ -6,10 +6,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/relkit/relkit/pkg/build/worker"
+	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/sys/process"
 )
 
@@ -61,14 +63,28 @@ type Host interface {
 	worker.Files
 }
 
-// Open answers the driver for a kind of source, as relkit.toml(5) names it. env is
+// Open answers the driver for a source at a URL, or a path that is absolute. env is
 // the environment of the client's programs.
-func Open(vcs, url string, host Host, env []string) (Driver, error) {
-	switch vcs {
+func Open(src config.Source, url string, host Host, env []string) (Driver, error) {
+	switch src.VCS {
 	case "git":
 		return &git{tool{host, env}, url}, nil
+	case "svn":
+		return newSVN(tool{host, env}, url), nil
+	case "hg":
+		// HGPLAIN: as scripts want it, whatever the user's hgrc says.
+		return &hg{tool{host, append(slices.Clone(env), "HGPLAIN=1")}, url}, nil
+	case "file":
+		return &files{pristine{tool{host, env}}, url}, nil
+	case "tar":
+		return &archive{pristine{tool{host, env}}, url, src.SHA256}, nil
 	}
-	return nil, fmt.Errorf("vcs %q is not supported by this version", vcs)
+	return nil, fmt.Errorf("vcs %q is not supported by this version", src.VCS)
+}
+
+// Supported tells whether there is a driver for a kind of source.
+func Supported(vcs string) bool {
+	return slices.Contains([]string{"git", "svn", "hg", "file", "tar"}, vcs)
 }
 
 const (
