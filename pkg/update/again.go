@@ -187,9 +187,12 @@ func whyFreed(t *state.Transaction) string {
 // takenBack is the transaction of this very patch that was taken back and can be
 // committed again, boot where the next boot has to do that; nil where the patch is
 // to be applied as a new one.
-func (a *applier) takenBack(p *patch.Reader) (t *state.Transaction, boot bool, err error) {
+func (a *applier) takenBack(p *patch.Reader, headOnly bool) (t *state.Transaction, boot bool, err error) {
 	if a.o.Stage || a.o.Repair || a.o.modifies() || !a.inWindow() {
 		return nil, false, nil
+	}
+	if a.opt.DryRun && !headOnly {
+		return nil, false, nil // its plan is told, and those that build on it are held against that
 	}
 	all, err := a.target.State.Transactions()
 	if err != nil {
@@ -242,6 +245,7 @@ func (a *applier) again(ctx context.Context, p *patch.Reader, t *state.Transacti
 		r.Status = Planned
 		return r, nil
 	}
+	r.atBoot = boot
 	if r.Reboot = boot || p.Header().Reboot == patch.RebootRequired; boot {
 		if err := a.keepGiven(t); err != nil { // with the sign-offs that count now
 			return nil, err

@@ -200,11 +200,11 @@ func (a *applier) commitAtBoot(ctx context.Context, t *state.Transaction) error 
 	return tx.Await()
 }
 
-// rollbackAtBoot takes back what is withdrawn: see atBoot. The kernel from before
+// rollbackAtBoot takes back what is withdrawn: see modifiedAtBoot. The kernel from before
 // runs, and what was asked for held of the files as they were then.
 func (a *applier) rollbackAtBoot(ctx context.Context, t *state.Transaction) error {
 	w := t.Find(journal.Withdrawn)
-	on := atBoot(t, transaction.OnModified(w.OnModified))
+	on := modifiedAtBoot(t, transaction.OnModified(w.OnModified))
 	err := a.willWriteVersion()
 	var rb *transaction.Rollback
 	if err == nil {

@@ -49,7 +49,7 @@ func (m *machine) lookBack(ctx context.Context, t *state.Transaction, o Rollback
 	}
 	on := o.OnModified
 	if m.takesBoot(t, o) {
-		on = atBoot(t, on)
+		on = modifiedAtBoot(t, on)
 		if m.opt.Boot != nil {
 			if err := m.opt.Boot.Ready(); err != nil {
 				return nil, nil, failure.As(failure.Refused, fmt.Errorf("the patch has to be taken back at boot: %w", err))
@@ -78,11 +78,11 @@ func (m *machine) lookBack(ctx context.Context, t *state.Transaction, o Rollback
 	return rb, r, nil
 }
 
-// atBoot is what a rollback at boot does about what was changed since. Of a patch
+// modifiedAtBoot is what a rollback at boot does about what was changed since. Of a patch
 // that was never confirmed that is replaced and kept beside, config files too,
 // unless it is to be left: what was changed may be why the machine does not come
 // up, the old tree is the one known to work, and there is nobody to ask.
-func atBoot(t *state.Transaction, on transaction.OnModified) transaction.OnModified {
+func modifiedAtBoot(t *state.Transaction, on transaction.OnModified) transaction.OnModified {
 	if !confirmed(t) && on != transaction.OnModifiedKeep {
 		return transaction.OnModifiedReplace
 	}

@@ -32,7 +32,7 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 		return nil, err
 	}
 	r.Supersedes = w.superseded(h)
-	t, boot, err := a.takenBack(p)
+	t, boot, err := a.takenBack(p, s.headOnly)
 	switch {
 	case err != nil:
 		return nil, err
