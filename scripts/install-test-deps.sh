@@ -53,6 +53,7 @@ ccache              ccache
 distcc              distcc
 ssh-keygen          openssh-client
 sshd                openssh-server
+/lib/systemd/systemd-journald systemd
 systemd-analyze     systemd
 zsh                 zsh
 zstd                zstd

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"path"
 	"time"
@@ -129,7 +128,7 @@ func (e *env) printAudit(s *state.State, since time.Time) error {
 		case e.JSON:
 			return e.printJSONLine(l)
 		}
-		rows = append(rows, []string{l.Time.UTC().Format(time.RFC3339), dash(l.Transaction), string(l.Event), dash(l.PatchID), auditDetail(l)})
+		rows = append(rows, []string{l.Time.UTC().Format(time.RFC3339), dash(l.Transaction), string(l.Event), dash(l.PatchID), dash(l.Detail())})
 		return nil
 	})
 	if err != nil {
@@ -141,50 +140,4 @@ func (e *env) printAudit(s *state.State, since time.Time) error {
 		}
 	}
 	return nil
-}
-
-// auditDetail is what a line says beyond its event, on one line.
-func auditDetail(l *journal.AuditLine) string {
-	text := ""
-	add := func(format string, args ...any) {
-		if text != "" {
-			text += "; "
-		}
-		text += fmt.Sprintf(format, args...)
-	}
-	if l.From != nil && l.To != nil {
-		add("%s %s -> %s", l.To.Product, dash(l.From.Version), dash(l.To.Version))
-	}
-	if l.Hook != "" {
-		result := l.Result
-		if result == "" {
-			result = "begins"
-		}
-		if l.Attempt > 1 {
-			result += fmt.Sprintf(", attempt %d", l.Attempt)
-		}
-		add("%s: %s", l.Hook, result)
-	}
-	for _, s := range l.Signoffs {
-		add("signed by %s", s)
-	}
-	for _, s := range l.Insecure {
-		add("INSECURE: %s", s)
-	}
-	if l.Reason != "" {
-		add("%q", l.Reason)
-	}
-	for _, d := range l.Deviations {
-		add("%s %s", d.Outcome, d.Path)
-	}
-	for _, path := range l.Kept {
-		add("kept %s", path)
-	}
-	if l.KeptFrom > 1 {
-		add("lines from %d on are kept", l.KeptFrom)
-	}
-	if l.TornTail > 0 {
-		add("%d bytes of a half-written line before this one were set aside", l.TornTail)
-	}
-	return dash(text)
 }

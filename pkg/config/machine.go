@@ -64,6 +64,8 @@ type Audit struct {
 	HostKey string `toml:"host_key"`
 	// Syslog has every line sent to the system's log.
 	Syslog bool `toml:"syslog"`
+	// Journald has every line sent to systemd-journald, as an entry of fields.
+	Journald bool `toml:"journald"`
 }
 
 // minAuditSize keeps a log from being rotated at every line.

@@ -22,11 +22,12 @@ max_size = "1MiB"
 keep_files = 4
 host_key = "/etc/ssh/ssh_host_ed25519_key"
 syslog = true
+journald = true
 `))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Retention.Count() != 0 || m.Retention.KeepSize != 2<<30 || m.Audit.MaxSize != 1<<20 || m.Audit.KeepFiles != 4 || !m.Audit.Syslog ||
+	if m.Retention.Count() != 0 || m.Retention.KeepSize != 2<<30 || m.Audit.MaxSize != 1<<20 || m.Audit.KeepFiles != 4 || !m.Audit.Syslog || !m.Audit.Journald ||
 		m.Audit.HostKey != "/etc/ssh/ssh_host_ed25519_key" || len(m.Compatible) != 2 || m.Labels["ring"] != "beta" || len(m.Provides) != 2 {
 		t.Errorf("got %+v", m)
 	}

@@ -52,8 +52,9 @@ type Options struct {
 	// KillAt has the process kill itself (SIGKILL) before that change to the
 	// machine; 0 for never. It is how the crash tests reach a real process.
 	KillAt int
-	// Syslog is the socket of the system's log, "" for the usual one.
-	Syslog string
+	// Syslog is the socket of the system's log, Journald that of systemd-journald,
+	// "" for the usual ones.
+	Syslog, Journald string
 
 	// reading says that nothing is changed or decided: no lock is taken.
 	reading bool

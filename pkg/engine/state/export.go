@@ -13,18 +13,25 @@ import (
 	"github.com/relkit/relkit/pkg/sys/fsys"
 )
 
-// sentFile holds the head up to which the log was sent elsewhere.
-const sentFile = "audit.sent"
+// Reader is whom the log is sent to: the name of the file that holds the head up
+// to which it was.
+type Reader string
 
-// Export gives every line of the log that was not sent yet, oldest first, as it
-// stands and read, and remembers how far that went: a line for which send
+// The readers.
+const (
+	Syslog   Reader = "audit.sent"
+	Journald Reader = "audit.sent-journald"
+)
+
+// Export gives every line of the log that was not sent to a reader yet, oldest
+// first, as it stands and read, and remembers how far that went: a line for which send
 // returns nil is not given again, unless the power is cut before that is
 // written. The first error of send ends it, and is returned.
 //
-// A log of which nothing was ever sent begins with what comes after the first
+// A log of which nothing was ever sent to it begins with what comes after the first
 // call of StartExport.
-func (s *State) Export(send func(text []byte, l *journal.AuditLine) error) error {
-	sent, _, err := s.readSent()
+func (s *State) Export(to Reader, send func(text []byte, l *journal.AuditLine) error) error {
+	sent, _, err := s.readSent(to)
 	if err != nil {
 		return err
 	}
@@ -53,12 +60,12 @@ func (s *State) Export(send func(text []byte, l *journal.AuditLine) error) error
 	if sent == was {
 		return err
 	}
-	return errors.Join(err, s.writeSent(sent))
+	return errors.Join(err, s.writeSent(to, sent))
 }
 
 // StartExport notes where the log stands, unless some of it was sent already.
-func (s *State) StartExport() error {
-	_, there, err := s.readSent()
+func (s *State) StartExport(to Reader) error {
+	_, there, err := s.readSent(to)
 	if err != nil || there {
 		return err
 	}
@@ -66,18 +73,18 @@ func (s *State) StartExport() error {
 	if err != nil {
 		return err
 	}
-	return s.writeSent(t.head)
+	return s.writeSent(to, t.head)
 }
 
 // readSent is the head up to which the log was sent. A file that cannot be
 // understood is as none: what it said is not worth a failure.
-func (s *State) readSent() (h journal.Head, there bool, err error) {
-	b, err := fsys.ReadFile(s.fs, sentFile, journal.MaxHead)
+func (s *State) readSent(to Reader) (h journal.Head, there bool, err error) {
+	b, err := fsys.ReadFile(s.fs, string(to), journal.MaxHead)
 	if errors.Is(err, fs.ErrNotExist) {
 		return h, false, nil
 	}
 	if err != nil {
-		return h, false, fmt.Errorf("reading %s: %w", sentFile, err)
+		return h, false, fmt.Errorf("reading %s: %w", to, err)
 	}
 	if h, _, _, err = journal.ParseSignedHead(b); err != nil {
 		return journal.Head{}, false, nil
@@ -85,13 +92,13 @@ func (s *State) readSent() (h journal.Head, there bool, err error) {
 	return h, true, nil
 }
 
-func (s *State) writeSent(h journal.Head) error {
+func (s *State) writeSent(to Reader, h journal.Head) error {
 	b, err := h.Message()
 	if err != nil {
 		return err
 	}
-	if err := fsys.WriteFile(s.fs, sentFile, b, 0o600); err != nil {
-		return fmt.Errorf("writing %s: %w", sentFile, err)
+	if err := fsys.WriteFile(s.fs, string(to), b, 0o600); err != nil {
+		return fmt.Errorf("writing %s: %w", to, err)
 	}
 	return nil
 }

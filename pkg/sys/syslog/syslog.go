@@ -1,7 +1,8 @@
 // Package syslog speaks to the system's log the way syslog(3) does: one
 // datagram a message to a local socket. Both systemd-journald and rsyslog read
 // the form that glibc's syslog(3) sends (RFC 3164 without a host name); of
-// RFC 5424 journald would take the header for text.
+// RFC 5424 journald would take the header for text. To journald it speaks also
+// natively, in entries of fields.
 package syslog
 
 import (
@@ -24,8 +25,8 @@ const (
 	Notice  Severity = 5
 )
 
-// authpriv is the facility of messages that not everybody may read.
-const authpriv = 10
+// Facility is authpriv's: of messages that not everybody may read.
+const Facility = 10
 
 // MaxMessage is the length in bytes that every reader takes in one piece: what
 // rsyslog takes by default is 8 KiB with the header.
@@ -37,6 +38,14 @@ type Log struct{ conn net.Conn }
 // Dial connects to the log that listens on a socket. Everything sent together
 // takes no longer than until the deadline: a log that does not read stops nobody.
 func Dial(socket string, deadline time.Time) (*Log, error) {
+	conn, err := dial(socket, deadline)
+	if err != nil {
+		return nil, err
+	}
+	return &Log{conn}, nil
+}
+
+func dial(socket string, deadline time.Time) (*net.UnixConn, error) {
 	conn, err := net.DialTimeout("unixgram", socket, time.Until(deadline))
 	if err != nil {
 		return nil, err
@@ -45,12 +54,12 @@ func Dial(socket string, deadline time.Time) (*Log, error) {
 		conn.Close()
 		return nil, err
 	}
-	return &Log{conn}, nil
+	return conn.(*net.UnixConn), nil
 }
 
 // Send sends one message of one line.
 func (l *Log) Send(s Severity, at time.Time, message []byte) error {
-	b := fmt.Appendf(nil, "<%d>%s relkit[%d]: ", authpriv*8+int(s), at.Format(time.Stamp), os.Getpid())
+	b := fmt.Appendf(nil, "<%d>%s relkit[%d]: ", Facility*8+int(s), at.Format(time.Stamp), os.Getpid())
 	_, err := l.conn.Write(append(b, message...))
 	return err
 }
