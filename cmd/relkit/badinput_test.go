@@ -66,7 +66,7 @@ func TestUnlistedMembers(t *testing.T) {
 		what, want string
 		patch      []byte
 	}{
-		{"nothing but the end", `reading patch.json: the archive is empty`, joined()},
+		{"nothing but the end", `not a relkit patch: it looks like nothing but zeros`, joined()},
 		{"entries first", `the first member is "entries"`, joined(entries, header, doc, sig, payload)},
 		{"patch.json twice", `member "patch.json" before offset`, joined(header, header, doc, sig, entries, payload)},
 		{"patch.json behind", `member "patch.json" before offset`, joined(header, doc, sig, entries, payload, header)},

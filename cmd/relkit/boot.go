@@ -90,7 +90,7 @@ func (e *env) openBoot(dir, state string) (fsys.FS, *boot.Setup, error) {
 	if err != nil {
 		return nil, nil, failure.As(failure.Usage, err)
 	}
-	o := boot.Options{Dir: dir, State: inside, Log: e.Log}
+	o := boot.Options{Dir: dir, State: inside, Flags: bootFlags(dir, inside), Log: e.Log}
 	// The machine that runs, or the one that an initramfs is about to start.
 	if _, inInitramfs := e.LookupEnv("rootmnt"); dir == "/" || inInitramfs || e.Getenv("NEWROOT") != "" || e.Getenv("RELKIT_CMDLINE") != "" {
 		o.Cmdline, o.BootID = boot.Cmdline(), boot.BootID()
@@ -100,6 +100,18 @@ func (e *env) openBoot(dir, state string) (fsys.FS, *boot.Setup, error) {
 		return nil, nil, errors.Join(err, root.Close())
 	}
 	return root, s, nil
+}
+
+// bootFlags are the flags that name a machine whose state lies inside its root.
+func bootFlags(dir, inside string) string {
+	text := ""
+	if dir != "/" {
+		text += " --root " + failure.Word(dir)
+	}
+	if inside != update.DefaultState {
+		text += " --state " + failure.Word(filepath.Join(dir, inside))
+	}
+	return text
 }
 
 // bootSetup is how the machine that is worked on boots: nil for a tree that is

@@ -152,6 +152,7 @@ func (e *env) printFetched(all []*distribute.Fetched) error {
 func (e *env) fetchOptions(c *cli.Context) (o distribute.FetchOptions, err error) {
 	o = distribute.FetchOptions{State: c.String("state"), Force: c.Bool("force"), DryRun: c.Bool("dry-run"), Now: e.Now, NotBefore: builtAt(), Log: e.Log}
 	o.SignersGiven = c.IsSet("allowed-signers")
+	o.Given = givenFlags(c, "require-signoff", "state", "plain-http", "force")
 	o.PlainHTTP = c.Bool("plain-http")
 	o.Fetch.Log = e.Log
 	if o.Fetch.Retries = c.Int("retries"); o.Fetch.Retries < 1 {

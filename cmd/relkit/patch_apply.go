@@ -120,6 +120,11 @@ func (e *env) applyOptions(c *cli.Context, o update.Options) (a update.ApplyOpti
 	if a.CheckTimeout, err = checkTimeout(c); err != nil {
 		return a, err
 	}
+	a.Given = update.Given{
+		Trust:  givenFlags(c, "allowed-signers", "require-signoff", "insecure-unsigned", "allow-downgrade", "repair"),
+		Checks: givenFlags(c, "check", "check-timeout"),
+		Timing: givenFlags(c, "stage", "at-boot", "window", "reboot"),
+	}
 	if a.OnModified, err = onModified(c); err != nil {
 		return a, err
 	}
@@ -142,6 +147,29 @@ func (e *env) signers(c *cli.Context, a *update.ApplyOptions, file string) {
 	}
 	a.SignersGiven = c.IsSet("allowed-signers")
 	a.Policy.Allowed, a.NoSigners = readSigners(file)
+}
+
+// givenFlags are those of the flags that were given, as a shell takes them, each
+// with a blank in front.
+func givenFlags(c *cli.Context, names ...string) string {
+	text := ""
+	for _, name := range names {
+		switch v := c.Value(name).(type) {
+		case bool:
+			if v {
+				text += " --" + name
+			}
+		case cli.StringSlice:
+			if list := strings.Join(v.Value(), ","); list != "" {
+				text += " --" + name + " " + failure.Word(list)
+			}
+		case string:
+			if c.IsSet(name) {
+				text += " --" + name + " " + failure.Word(v)
+			}
+		}
+	}
+	return text
 }
 
 // readSigners reads who may sign on a machine that has no trust document.
@@ -180,7 +208,7 @@ func (e *env) patchSource(name string) (update.Source, error) {
 		return s, nil
 	case isURL:
 		return s, failure.WithHint(failure.Errorf(failure.Usage, "%q is neither a file nor an http(s) URL", name),
-			"relkit fetch %s  # downloads, and prints the files to apply", name)
+			"relkit fetch %s  # downloads, and prints the files to apply", failure.Word(name))
 	}
 	if name == "-" {
 		s.Name = "standard input"

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/crypto/ssh"
@@ -91,6 +92,9 @@ func (e *env) openKey(ctx context.Context, name string, want ssh.PublicKey) (ssh
 	if err != nil {
 		return nil, err
 	}
+	if _, err := signature.ParsePublicKey(b); err == nil {
+		return nil, publicKeyGiven(name)
+	}
 	key, err := signature.ParsePrivateKey(b, func() ([]byte, error) { return e.askPassphrase(ctx, name) })
 	switch {
 	case ctx.Err() != nil:
@@ -106,6 +110,17 @@ func (e *env) openKey(ctx context.Context, name string, want ssh.PublicKey) (ssh
 		return ssh.NewCertSigner(cert, key)
 	}
 	return key, nil
+}
+
+// publicKeyGiven says that a key cannot sign since only its public half is there,
+// and where the other one may be.
+func publicKeyGiven(name string) error {
+	err := failure.Errorf(failure.Usage, "key %q is a public key, and it takes the private one to sign", name)
+	private := strings.TrimSuffix(strings.TrimSuffix(name, ".pub"), "-cert")
+	if _, absent := os.Stat(private); private != name && absent == nil {
+		return failure.WithHint(err, "--key %s", failure.Word(private))
+	}
+	return failure.WithHint(err, "--agent --pubkey %s  # where ssh-agent holds the private one", failure.Word(name))
 }
 
 // askPassphrase asks whoever started the command, whatever its streams are.

@@ -40,8 +40,18 @@ type FetchOptions struct {
 	Now       func() time.Time
 	NotBefore time.Time
 	Log       *slog.Logger
+	// Given are the other flags to give again in a hint, with a blank in front of each.
+	Given string
 	// Start hears how many bytes are going to be downloaded; may be nil.
 	Start func(total int64, what string)
+}
+
+// given are the flags to give again in a hint.
+func (o *FetchOptions) given() string {
+	if o.SignersGiven {
+		return " --allowed-signers " + failure.Word(o.Policy.File) + o.Given
+	}
+	return o.Given
 }
 
 // Fetched is what was done about a channel or an artifact.
@@ -93,7 +103,7 @@ func Fetch(ctx context.Context, ref Ref, o FetchOptions) (*Fetched, error) {
 	}
 	if m.Type == artifact.TypeReleases && !ref.ByDigest() {
 		if o.File != "" {
-			return nil, failure.WithHint(failure.Errorf(failure.Usage, "%s is a channel, which may have several files for this machine", ref), "relkit fetch %s --to DIR", failure.Word(ref.String()))
+			return nil, failure.WithHint(failure.Errorf(failure.Usage, "%s is a channel, which may have several files for this machine", ref), "relkit fetch %s --to DIR%s", failure.Word(ref.String()), o.given())
 		}
 		return fetchChannel(ctx, repo, ref, o)
 	}
@@ -102,7 +112,7 @@ func Fetch(ctx context.Context, ref Ref, o FetchOptions) (*Fetched, error) {
 	}
 	files, err := fetchFiles(ctx, repo, m, o)
 	if failure.Of(err) == failure.Refused && o.File != "" {
-		err = failure.WithHint(err, "relkit fetch %s --to DIR", failure.Word(ref.String()))
+		err = failure.WithHint(err, "relkit fetch %s --to DIR%s", failure.Word(ref.String()), o.given())
 	}
 	return &Fetched{Source: ref.At(d.String()).String(), Files: files}, err
 }
@@ -115,7 +125,7 @@ func notChannel(ref Ref, d digest.Digest, o FetchOptions) error {
 	}
 	if knowsChannel(o.State, ref.Name) {
 		return failure.WithHint(failure.Errorf(failure.Untrusted, "%s is no channel, and this machine knows a channel of that name", ref),
-			"relkit fetch %s  # gets it all the same", failure.Word(ref.At(d.String()).String()))
+			"relkit fetch %s%s  # gets it all the same", failure.Word(ref.At(d.String()).String()), o.given())
 	}
 	o.Log.Warn("this is an artifact by its tag, not a signed channel: nothing vouches for it but the repository", "reference", ref.String())
 	return nil
@@ -193,7 +203,7 @@ func fetchChannel(ctx context.Context, repo repository, ref Ref, o FetchOptions)
 	}
 	if o.Policy.Allowed == nil {
 		return nil, failure.WithHint(failure.Errorf(failure.Usage, "verifying a channel: there is no %s to say who may sign it", cmp.Or(o.Policy.File, "allowed_signers")),
-			"relkit fetch %s --allowed-signers FILE", failure.Word(ref.String()))
+			"relkit fetch %s%s --allowed-signers FILE", failure.Word(ref.String()), o.Given)
 	}
 	pair, err := readChannel(ctx, repo, ref, o)
 	if err != nil {

@@ -147,7 +147,7 @@ func run(ctx context.Context, sys *System, chosen []collector, o Options) (*reco
 	h := &record.Health{
 		Schema: record.HealthSchema, ID: newID(sys), Time: sys.Now().UTC().Truncate(time.Second),
 		Relkit:  record.HealthRelkit{Version: sys.Version},
-		Machine: record.HealthMachine{MACs: []string{}}, Release: record.HealthRelease{Patches: []record.HealthPatch{}},
+		Machine: record.HealthMachine{MACs: []string{}}, Release: emptyRelease(),
 		Checks: []record.HealthCheck{}, Errors: []record.HealthError{}, Redacted: []string{},
 	}
 	in := begin(ctx, tenth, sys, &o.Config.Check, h)

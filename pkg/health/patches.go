@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/relkit/relkit/pkg/engine/state"
+	"github.com/relkit/relkit/pkg/engine/trust"
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/record"
+	"github.com/relkit/relkit/pkg/sys/fsys"
 )
 
 // longAfter is how long a change may be under way before somebody should look.
@@ -19,9 +21,12 @@ const longAfter = time.Hour
 // collectPatches says what is installed: version.json, the journals and the
 // audit log of the state folder.
 func collectPatches(_ context.Context, in *input) (*output, error) {
-	out := &output{release: &record.HealthRelease{Patches: []record.HealthPatch{}}, audit: new(record.HealthAudit)}
+	out := &output{audit: new(record.HealthAudit)}
+	release := emptyRelease()
+	out.release = &release
 	c := record.HealthCheck{Name: "patches", Status: record.HealthOK, Values: map[string]any{
 		"patches": nil, "transaction_age_seconds": nil, "audit_lines": nil, "reboot_required": nil,
+		"deviations": nil, "trust_expires_seconds": nil,
 	}}
 	j := &judgement{check: &c}
 	j.rebootRequired(in.sys.Tree, out)
@@ -37,10 +42,16 @@ func collectPatches(_ context.Context, in *input) (*output, error) {
 		ended := j.transactions(s, in, out)
 		j.version(s, out)
 		j.audit(s, ended, out)
+		j.trust(dir, in.now, out)
 	}
 	j.end()
 	out.checks = []record.HealthCheck{c}
 	return out, nil
+}
+
+// emptyRelease is what is said of a machine of which nothing is known.
+func emptyRelease() record.HealthRelease {
+	return record.HealthRelease{Patches: []record.HealthPatch{}, Deviations: []record.HealthDeviation{}}
 }
 
 // rebootRequired looks for the file that says so, here and on Debian.
@@ -100,6 +111,13 @@ func (j *judgement) transactions(s *state.State, in *input, out *output) (ended 
 		j.unfinished(t, working, in.now)
 	}
 	j.check.Values["patches"] = len(out.release.Patches)
+	deviations := state.Deviations(all)
+	j.check.Values["deviations"] = len(deviations)
+	for _, d := range deviations[:min(len(deviations), record.MaxHealthDeviations)] {
+		out.release.Deviations = append(out.release.Deviations, record.HealthDeviation{
+			Path: clean(d.Path), Outcome: string(d.Outcome), New: clean(d.New), Patch: clean(d.Patch),
+		})
+	}
 	return ended
 }
 
@@ -181,6 +199,37 @@ func cutOff(e journal.Event) record.HealthStatus {
 		return record.HealthWarn
 	}
 	return record.HealthCrit
+}
+
+// expiresSoon is how long before its end a trust document is to be renewed: the
+// next one takes the root keys, which are not at hand every day.
+const expiresSoon = 30 * 24 * time.Hour
+
+// trust fills in the trust document, and judges how long it is good for.
+func (j *judgement) trust(dir fsys.FS, now time.Time, out *output) {
+	d, err := trust.Load(dir)
+	switch {
+	case err != nil:
+		status := record.HealthCrit
+		if errors.Is(err, fs.ErrPermission) {
+			status = record.HealthUnknown
+		}
+		out.fault("patches", "release.trust", err)
+		j.found(status, clean(err.Error()))
+		return
+	case d == nil:
+		return
+	}
+	out.release.Trust = &record.HealthTrust{Version: d.Version, Digest: d.Digest.String(), Expires: d.Expires.UTC().Truncate(time.Second)}
+	left := d.Expires.Sub(now)
+	j.check.Values["trust_expires_seconds"] = round(left.Seconds())
+	text := fmt.Sprintf("trust document %d", d.Version)
+	switch at := d.Expires.UTC().Format(time.RFC3339); {
+	case d.Expired(now):
+		j.found(record.HealthCrit, fmt.Sprintf("%s expired at %s: no patch is trusted until relkit trust --update FILE", text, at))
+	case left < expiresSoon:
+		j.found(record.HealthWarn, fmt.Sprintf("%s expires at %s: relkit trust --update FILE renews it", text, at))
+	}
 }
 
 // audit fills in where the audit log stands; one that does not hold together, or

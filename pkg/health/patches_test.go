@@ -1,7 +1,11 @@
 package health
 
 import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"strings"
@@ -9,10 +13,15 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/relkit/relkit/pkg/engine/state"
+	"github.com/relkit/relkit/pkg/engine/trust"
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/record"
+	"github.com/relkit/relkit/pkg/format/signature"
+	"github.com/relkit/relkit/pkg/format/trustdoc"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 	"github.com/relkit/relkit/pkg/sys/lock"
 )
@@ -143,6 +152,103 @@ func TestAuditHead(t *testing.T) {
 	if c.Status != record.HealthCrit || !strings.Contains(c.Summary, "audit.jsonl: line 2") || h.Audit.Head != nil {
 		t.Errorf("a changed log: %s: %s, head %v", c.Status, c.Summary, h.Audit.Head)
 	}
+}
+
+// TestDeviations shows files that were changed here and stay so, by the newest
+// patch that stands, and that a long list is cut.
+func TestDeviations(t *testing.T) {
+	f := newFixture(t)
+	f.opt.Only = []string{"patches"}
+	s := state.New(f.state.FS())
+	var all []journal.Deviation
+	for i := range record.MaxHealthDeviations + 5 {
+		all = append(all, journal.Deviation{Path: fmt.Sprintf("etc/%03d", i), Outcome: journal.Kept, New: fmt.Sprintf("etc/%03d.relkit-new", i), Patch: "p-1"})
+	}
+	from, to := version(0), version(1)
+	tx, err := s.Begin(journal.Record{Time: fixtureTime, Patch: digest.Of(nil), PatchID: "p-1", From: &from, To: &to, Deviations: all})
+	for event := range strings.FieldsSeq(appliedEvents) {
+		if err == nil {
+			err = s.Append(tx, journal.Record{Event: journal.Event(event), Time: fixtureTime})
+		}
+	}
+	if err == nil {
+		err = s.Settle()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := f.report(t)
+	if c := check(t, h, "patches", ""); c.Status != record.HealthOK || c.Values["deviations"] != len(all) {
+		t.Errorf("got %s: %s, %v", c.Status, c.Summary, c.Values)
+	}
+	want := record.HealthDeviation{Path: "etc/000", Outcome: "kept", New: "etc/000.relkit-new", Patch: "p-1"}
+	if got := h.Release.Deviations; len(got) != record.MaxHealthDeviations || got[0] != want {
+		t.Errorf("%d deviations, the first %+v", len(got), got)
+	}
+}
+
+// TestTrust shows the trust document, and warns before it expires.
+func TestTrust(t *testing.T) {
+	day := 24 * time.Hour
+	for left, want := range map[time.Duration]struct {
+		status  record.HealthStatus
+		summary string
+	}{
+		90 * day:  {record.HealthOK, "r3000 4.1"},
+		29 * day:  {record.HealthWarn, "trust document 1 expires at 2026-12-21T02:13:09Z: relkit trust --update FILE renews it"},
+		-1 * day:  {record.HealthCrit, "trust document 1 expired at 2026-11-21T02:13:09Z: no patch is trusted until relkit trust --update FILE"},
+		-60 * day: {record.HealthCrit, "trust document 1 expired at 2026-09-23T02:13:09Z: no patch is trusted until relkit trust --update FILE"},
+	} {
+		f := patched(t, time.Hour, appliedEvents)
+		d := trustDocument(t, fixtureTime.Add(left))
+		if _, err := trust.Update(state.New(f.state.FS()), []*trust.Document{d}, trust.UpdateOptions{First: true, Clock: trust.Clock{Shown: d.Issued}}); err != nil {
+			t.Fatal(err)
+		}
+		h := f.report(t)
+		c := check(t, h, "patches", "")
+		if c.Status != want.status || c.Summary != want.summary || c.Values["trust_expires_seconds"] != left.Seconds() {
+			t.Errorf("%v left: got %s: %s, %v", left, c.Status, c.Summary, c.Values)
+		}
+		if got := h.Release.Trust; got == nil || got.Version != 1 || got.Digest != d.Digest.String() || !got.Expires.Equal(d.Expires) {
+			t.Errorf("got %+v", got)
+		}
+		if err := fsys.WriteFile(f.state.FS(), "trust/1.json", []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if h = f.report(t); check(t, h, "patches", "").Status != record.HealthCrit || h.Release.Trust != nil {
+			t.Errorf("damaged: %+v", h.Release.Trust)
+		}
+	}
+}
+
+// trustDocument is one of a single root key.
+func trustDocument(t *testing.T, expires time.Time) *trust.Document {
+	t.Helper()
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.NewSignerFromKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &trustdoc.Document{
+		Schema: trustdoc.Schema, Product: "r3000", Version: 1, Issued: expires.AddDate(-1, 0, 0), Expires: expires, Thresholds: map[string]int{"root": 1},
+		AllowedSigners: "root " + string(ssh.MarshalAuthorizedKey(signer.PublicKey())),
+	}
+	raw, err := d.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sig, err := signature.Sign(signer, signature.NamespaceTrust, bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := trust.NewDocument("trust.json", raw, sig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // TestVersionUnreadable shows that rubbish is no version.

@@ -88,7 +88,7 @@ func leaves(doc any) map[string]any {
 				walk(p+"[]", x)
 			}
 		case nil:
-			if p != "release.transaction" {
+			if p != "release.transaction" && p != "release.trust" {
 				out[p] = nil
 			}
 		default:

@@ -19,6 +19,7 @@ import (
 	"github.com/relkit/relkit/pkg/engine/trust"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/digest"
+	"github.com/relkit/relkit/pkg/format/patch"
 	"github.com/relkit/relkit/pkg/format/signature"
 	"github.com/relkit/relkit/pkg/format/trustdoc"
 )
@@ -105,7 +106,7 @@ func Look(ctx context.Context, name string, r io.Reader, o Options) (*Result, er
 		if o.Verify {
 			kind = failure.Untrusted
 		}
-		return nil, failure.Errorf(kind, "%q is nothing that relkit writes, or its beginning is damaged", name)
+		return nil, failure.Errorf(kind, "%q is nothing that relkit writes, or its beginning is damaged: it looks like %s", name, patch.Kind(head))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%q: %w", name, err)

@@ -1,6 +1,7 @@
 package update
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -40,7 +41,11 @@ func (a *applier) admit(h *patch.Header, w *world) error {
 	if err := a.admitHooks(h); err != nil {
 		return err
 	}
-	return w.admitDependencies(h)
+	err := w.admitDependencies(h)
+	if lacking := (*lacking)(nil); errors.As(err, &lacking) {
+		return a.missing(err, "what brings "+lacking.what)
+	}
+	return err
 }
 
 // bootGlobs are what a machine boots and loads programs with. Exchanged under a
@@ -107,13 +112,32 @@ func (a *applier) admitVersion(h *patch.Header, w *world) error {
 		return nil // the files tell whether it is installed already
 	}
 	if h.From != nil && h.From.Version != "" && h.From.Version != installed.Version {
-		return failure.Errorf(failure.Refused, "patch %s goes from version %s to %s, installed is %s", h.ID, h.From.Version, to, installed.Version)
+		return a.gapError(h, installed)
 	}
 	if version.Compare(to, installed.Version) < 0 && !a.o.AllowDowngrade {
 		return failure.WithHint(failure.Errorf(failure.Refused, "patch %s would downgrade %s from %s to %s", h.ID, h.Product, installed.Version, to),
-			"relkit patch-rollback takes back what was applied; --allow-downgrade applies it all the same")
+			"relkit patch-apply%s --allow-downgrade%s  # or take back what was applied: relkit patch-rollback%s", a.flags(), a.given, a.opt.flags())
 	}
 	return nil
+}
+
+// gapError refuses a patch that begins elsewhere than the machine is, and says
+// which patches lead from here to there.
+func (a *applier) gapError(h *patch.Header, installed journal.Version) error {
+	from, to, is := h.From.Version, h.To.Version, installed.Version
+	err := failure.Errorf(failure.Refused, "patch %s goes from version %s to %s, installed is %s", h.ID, from, to, is)
+	switch {
+	case version.Compare(is, from) < 0:
+		return a.missing(err, fmt.Sprintf("the patches of %s from %s to %s", h.Product, is, from))
+	case version.Compare(is, to) < 0:
+		return failure.WithHint(err, "relkit patch-apply%s OTHER.rkp  # OTHER.rkp: the patch of %s from %s on", a.flags(), h.Product, is)
+	}
+	return failure.WithHint(err, "relkit patch-rollback%s --list  # what is installed is newer: tells to which versions it can be taken back", a.opt.flags())
+}
+
+// missing adds the hint to give what is missing together with the rest.
+func (a *applier) missing(err error, what string) error {
+	return failure.WithHint(err, "relkit patch-apply%s MISSING.rkp%s  # MISSING.rkp: %s", a.flags(), a.given, what)
 }
 
 // readMachine reads the machine.toml of a tree; found is false where there is none.

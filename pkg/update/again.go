@@ -235,7 +235,7 @@ func (a *applier) again(ctx context.Context, p *patch.Reader, t *state.Transacti
 		return nil, nil
 	}
 	if err != nil {
-		return nil, failure.WithHint(err, "relkit patch-rollback%[1]s --prune  # gives up what is kept; then relkit patch-apply%[1]s PATCH", a.opt.flags())
+		return nil, failure.WithHint(err, "relkit patch-rollback%[1]s --prune  # gives up what is kept; then relkit patch-apply%[2]s PATCH", a.opt.flags(), a.flags())
 	}
 	if err := listMismatches(modified); err != nil {
 		return nil, err

@@ -63,6 +63,16 @@ type ApplyOptions struct {
 	// Output takes what hooks and checks print.
 	Output io.Writer
 	Timing
+	// Given are the flags of the command line, for hints.
+	Given Given
+}
+
+// Given are flags as they were given, as a shell takes them, each with a blank in
+// front, so that a hint to do it again asks for the same.
+type Given struct {
+	// Trust say who may sign and what is waived; Checks what has to succeed; Timing
+	// when something becomes visible.
+	Trust, Checks, Timing string
 }
 
 // Apply applies patches in the order that their versions and requirements ask
@@ -86,6 +96,9 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 		return nil, err
 	}
 	a := &applier{machine: m, o: o, given: words(sources)}
+	if o.Again != "" || o.AgainLast {
+		a.given = strings.TrimSuffix(" --again "+o.Again, " ")
+	}
 	if err := a.readAuthority(); err != nil {
 		return nil, err
 	}

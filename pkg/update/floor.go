@@ -65,7 +65,7 @@ func (a *applier) admitFloor(h *patch.Header, w *world) error {
 		return nil
 	}
 	return failure.WithHint(failure.Errorf(failure.Refused, "patch %s leads to %s %s, and the security floor is %s", h.ID, h.Product, h.To.Version, floor),
-		"relkit patch-apply%s --allow-downgrade%s  # which the audit log tells", a.opt.flags(), a.given)
+		"relkit patch-apply%s --allow-downgrade%s  # which the audit log tells", a.flags(), a.given)
 }
 
 // belowFloor tells whether taking back todo leads below the floor, and refuses

@@ -103,9 +103,9 @@ func (a *applier) mismatchError(s *transaction.Survey) error {
 	case err == nil:
 		return nil
 	case s.NeedsFull:
-		return failure.WithHint(err, "relkit patch-apply%s --repair FULL.rkp  # the full patch of what is installed restores such files", a.opt.flags())
+		return failure.WithHint(err, "relkit patch-apply%s --repair FULL.rkp  # the full patch of what is installed restores such files", a.opt.flags()+a.o.Given.Trust)
 	}
-	return failure.WithHint(err, "relkit patch-apply%s --on-modified replace%s  # what stands there is kept for the rollback", a.opt.flags(), a.given)
+	return failure.WithHint(err, "relkit patch-apply%s --on-modified replace%s  # what stands there is kept for the rollback", a.flags(), a.given)
 }
 
 // listMismatches is the error that lists what is not as it should, nil for nothing.
@@ -124,6 +124,11 @@ func listMismatches(all []transaction.Mismatch) error {
 		text += fmt.Sprintf("\n  %s: %s", manifest.Escape(mm.Path), mm.Why)
 	}
 	return failure.Errorf(failure.Refused, "%s", text)
+}
+
+// flags are those that a hint to apply the same again repeats.
+func (a *applier) flags() string {
+	return a.opt.flags() + a.o.Given.Trust + a.o.Given.Checks + a.o.Given.Timing
 }
 
 // words are the operands as a shell takes them, each with a blank in front.

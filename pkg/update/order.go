@@ -65,6 +65,9 @@ func (a *applier) ordered(ctx context.Context, sources []Source) ([]Source, erro
 		}
 	}
 	indexes, err := order(w, headers, a.o.AllowDowngrade)
+	if lacking := (*lacking)(nil); errors.As(err, &lacking) {
+		err = a.missing(err, "what brings "+lacking.what)
+	}
 	if err != nil {
 		return nil, a.refuse(err, journal.AuditLine{})
 	}
@@ -253,7 +256,8 @@ func (o *orderer) rank(w *world, h *patch.Header, left []int) int {
 func (o *orderer) explain(w *world) error {
 	for _, i := range o.unplaced {
 		if lacks := o.lacks(i); lacks != "" {
-			return failure.Errorf(failure.Refused, "patch %s needs %s; given are %s; installed is %s", o.headers[i].ID, lacks, o.ids(), installedText(w))
+			text := fmt.Sprintf("patch %s needs %s; given are %s; installed is %s", o.headers[i].ID, lacks, o.ids(), installedText(w))
+			return failure.As(failure.Refused, &lacking{text, lacks})
 		}
 	}
 	for _, i := range o.unplaced {

@@ -58,7 +58,7 @@ func (a *applier) timely(sources []Source) error {
 	case a.o.Stage && len(sources) > 1:
 		return failure.Errorf(failure.Usage, "one patch can be staged at a time: the next is verified against what it leaves")
 	case !a.o.Stage && !a.opt.DryRun && !a.inWindow():
-		return failure.WithHint(a.outsideWindow(), "relkit patch-apply%s --stage PATCH  # now, and --commit inside the window", a.opt.flags())
+		return failure.WithHint(a.outsideWindow(), "relkit patch-apply%s --stage%s  # now, and --commit inside the window", a.opt.flags()+a.o.Given.Trust, a.given)
 	}
 	return nil
 }
@@ -127,7 +127,7 @@ func (a *applier) keep(tx *transaction.Tx, r *Result, ready journal.Record) erro
 		return nil
 	case !a.inWindow():
 		return failure.WithHint(fmt.Errorf("the window closed while patch %s was staged, and it stays staged: %w", r.Patch, a.outsideWindow()),
-			"relkit patch-apply%s --commit  # inside the window", a.opt.flags())
+			"relkit patch-apply%s --commit  # inside the window", a.opt.flags()+a.o.Given.Checks)
 	}
 	return a.arm(tx.Journal, r)
 }

@@ -21,12 +21,13 @@ func (a *applier) admitRepair(h *patch.Header, w *world) error {
 		return nil
 	case !h.Full:
 		return failure.WithHint(failure.Errorf(failure.Refused, "patch %s is no full patch, and a repair needs one", h.ID),
-			"relkit patch-make --full NEW  # where the release is made")
+			"relkit patch-apply%s --repair FULL.rkp  # FULL.rkp: made by relkit patch-make --full NEW", a.opt.flags()+a.o.Given.Trust)
 	case is.Version == "":
 		return failure.WithHint(failure.Errorf(failure.Refused, "nothing was written down of what is installed, and a repair needs the full patch of that"),
 			`echo '{"schema":"relkit.version/v1","product":"%s","version":"%s"}' >%s  # where that is what is installed`, h.Product, h.To.Version, a.versionFile())
 	case is.Product != h.Product || version.Compare(is.Version, h.To.Version) != 0:
-		return failure.Errorf(failure.Refused, "patch %s is of %s %s, installed is %s %s", h.ID, h.Product, h.To.Version, is.Product, is.Version)
+		return failure.WithHint(failure.Errorf(failure.Refused, "patch %s is of %s %s, installed is %s %s", h.ID, h.Product, h.To.Version, is.Product, is.Version),
+			"relkit patch-apply%s --repair FULL.rkp  # FULL.rkp: the full patch of %s %s", a.opt.flags()+a.o.Given.Trust, is.Product, is.Version)
 	}
 	return nil
 }

@@ -55,6 +55,9 @@ func (m *machine) readTrust() (*trust.Document, trust.Clock, error) {
 			failure.Word(filepath.Join(m.opt.statePath(), "trust")), m.opt.flags())
 	}
 	clock, err := trust.ReadClock(state, m.opt.Now(), m.opt.Built)
+	if failure.Of(err) == failure.Untrusted {
+		err = failure.WithHint(err, "relkit trust%s --insecure-reset-time  # has this machine begin anew from what is signed", m.opt.flags())
+	}
 	return d, clock, err
 }
 
@@ -104,6 +107,9 @@ func (a *applier) policy(product string) (trust.Policy, error) {
 	p.ClockWrong = a.clock.Wrong()
 	if a.document != nil {
 		if err := a.document.Valid(product, a.clock); err != nil {
+			if failure.Hint(err) != "" {
+				err = failure.WithHint(err, "relkit trust%s --update FILE  # with a newer one, signed by the root keys of this one", a.opt.flags())
+			}
 			return p, err
 		}
 		p = a.document.Policy(a.clock)
@@ -252,7 +258,7 @@ func UpdateTrust(_ context.Context, docs []*trust.Document, first bool, o Option
 		return nil, m.refuse(err, journal.AuditLine{})
 	}
 	defer o.hold()()
-	u, err := trust.Update(m.target.State, docs, trust.UpdateOptions{First: first, Clock: clock, DryRun: o.DryRun})
+	u, err := trust.Update(m.target.State, docs, trust.UpdateOptions{First: first, Clock: clock, DryRun: o.DryRun, Flags: m.opt.flags()})
 	if err != nil {
 		return nil, m.refuse(err, journal.AuditLine{})
 	}

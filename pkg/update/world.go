@@ -129,6 +129,11 @@ func (w *world) unmet(h *patch.Header) (version.Expr, error) {
 	return requires.Unmet(w.based(h).lookup), nil
 }
 
+// lacking is the error that something is not there which another patch may bring.
+type lacking struct{ text, what string }
+
+func (l *lacking) Error() string { return l.text }
+
 // admitDependencies evaluates requires and conflicts.
 func (w *world) admitDependencies(h *patch.Header) error {
 	unmet, err := w.unmet(h)
@@ -136,7 +141,7 @@ func (w *world) admitDependencies(h *patch.Header) error {
 		return err
 	}
 	if len(unmet) > 0 {
-		return failure.Errorf(failure.Refused, "patch %s requires %s", h.ID, unmet)
+		return failure.As(failure.Refused, &lacking{fmt.Sprintf("patch %s requires %s", h.ID, unmet), unmet.String()})
 	}
 	conflicts, err := version.ParseExpr(h.Conflicts)
 	if err != nil {

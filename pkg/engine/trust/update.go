@@ -18,6 +18,8 @@ type UpdateOptions struct {
 	Clock Clock
 	// DryRun checks all of it and changes nothing.
 	DryRun bool
+	// Flags are those that name this machine, for hints, with a blank in front of each.
+	Flags string
 }
 
 // Updated is how trust changed.
@@ -47,11 +49,11 @@ func Update(s *state.State, docs []*Document, o UpdateOptions) (*Updated, error)
 	u := &Updated{Before: current, After: current}
 	if current != nil && o.First && docs[len(docs)-1].Digest != current.Digest {
 		return nil, failure.WithHint(failure.Errorf(failure.Refused, "this machine has trust document %d already, and only that one's root keys can name the next", current.Version),
-			"relkit trust --update FILE")
+			"relkit trust%s --update %s", o.Flags, failure.Word(docs[len(docs)-1].Name))
 	}
 	if current == nil && !o.First {
 		return nil, failure.WithHint(failure.Errorf(failure.Refused, "this machine has no trust document that could vouch for another"),
-			"relkit trust --install %s  # on your own word", failure.Word(docs[0].Name))
+			"relkit trust%s --install %s  # on your own word", o.Flags, failure.Word(docs[0].Name))
 	}
 	if err := u.follow(docs, o.Clock); err != nil {
 		return nil, err

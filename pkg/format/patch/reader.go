@@ -84,15 +84,15 @@ func ReadHeader(r io.Reader) (*Header, digest.Digest, error) {
 }
 
 func (p *Reader) readHeader() error {
+	if err := p.f.own(); err != nil {
+		return err
+	}
 	name, size, err := p.f.next()
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", headerName, err)
 	}
-	if name == "" {
-		return untrusted("reading %s: the archive is empty", headerName)
-	}
 	if name != headerName {
-		return untrusted("reading %s: the first member is %q", headerName, name)
+		return p.f.notFirst(name)
 	}
 	if p.raw, err = p.f.body(name, size, MaxHeader); err != nil {
 		return err

@@ -125,6 +125,31 @@ type HealthRelease struct {
 	Transaction *HealthTransaction `json:"transaction"`
 	// RebootRequired tells whether /run/reboot-required is there.
 	RebootRequired *bool `json:"reboot_required"`
+	// Deviations are files that are not as the patches say, since somebody had
+	// changed them here: the first MaxHealthDeviations.
+	Deviations []HealthDeviation `json:"deviations"`
+	// Trust is the trust document; nil for none, or where it cannot be read.
+	Trust *HealthTrust `json:"trust"`
+}
+
+// MaxHealthDeviations is how many deviations a report lists at most.
+const MaxHealthDeviations = 100
+
+// HealthDeviation is one file that a patch has left as somebody made it.
+type HealthDeviation struct {
+	Path string `json:"path"` // vis(3)-escaped
+	// Outcome is kept, kept-removed or stays-deleted.
+	Outcome string `json:"outcome"`
+	// New is where the patch's version is, "" for nowhere.
+	New   string `json:"new"`
+	Patch string `json:"patch"`
+}
+
+// HealthTrust is the trust document of a machine.
+type HealthTrust struct {
+	Version int64     `json:"version"`
+	Digest  string    `json:"digest"`
+	Expires time.Time `json:"expires"`
 }
 
 // HealthPatch is a patch that was applied.

@@ -10,7 +10,7 @@ const smallHealth = `{"schema":"relkit.health/v1","id":"01a20107-5b08-7000-8000-
 	`"duration_seconds":0.5,"interval_seconds":null,"uptime_seconds":86399.5,"relkit":{"version":"1.0.0"},"status":"warn",` +
 	`"counts":{"ok":0,"warn":1,"crit":0,"unknown":0},"machine":{"id":null,"serial":"SN-1","uuid":null,"vendor":null,"product":null,` +
 	`"board_serial":null,"bios_vendor":null,"bios_version":null,"bios_date":null,"hostname":"a<b","os":null,"kernel":null,` +
-	`"architecture":"amd64","macs":[]},"release":{"product":null,"version":null,"patches":[],"transaction":null,"reboot_required":null},` +
+	`"architecture":"amd64","macs":[]},"release":{"product":null,"version":null,"patches":[],"transaction":null,"reboot_required":null,"deviations":[],"trust":null},` +
 	`"audit":{"count":18446744073709551615,"head":null},"checks":[{"name":"nic","object":"eth0","status":"warn","summary":"off",` +
 	`"warn":">=0.1","values":{"receive_bytes_total":18446744073709551615,"up":false}}],"errors":[],"redacted":[]}` + "\n"
 

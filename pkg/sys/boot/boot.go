@@ -85,7 +85,9 @@ type Options struct {
 	// else ""; BootID names the boot that it runs since.
 	Cmdline string
 	BootID  string
-	Log     *slog.Logger
+	// Flags are those that name this machine, for hints, with a blank in front of each.
+	Flags string
+	Log   *slog.Logger
 }
 
 // Setup is how a machine boots with relkit.
@@ -151,7 +153,7 @@ func (s *Setup) file(name string) string { return s.o.State + "/boot/" + name }
 func (s *Setup) newLoader(c Config) (Loader, error) {
 	switch c.Loader {
 	case "grub":
-		return &grub{s.root, c.Folder, s.refreshGRUB}, nil
+		return &grub{s.root, c.Folder, s.refreshGRUB, s.o.Flags}, nil
 	case "systemd-boot":
 		return &systemdBoot{s.root, c.Folder}, nil
 	case "u-boot":

@@ -33,6 +33,7 @@ type grub struct {
 	root    fsys.FS
 	dir     string // of grub.cfg, below the root
 	refresh func() error
+	flags   string // of the machine, for hints
 }
 
 //go:embed files/relkit.cfg
@@ -111,7 +112,7 @@ func (g *grub) Choose(c Choice, tries int) error {
 		err = fmt.Errorf("%s: something else has written to it", g.env())
 	}
 	if err != nil {
-		return failure.WithHint(err, "relkit boot --install")
+		return failure.WithHint(err, "relkit boot --install%s", g.flags)
 	}
 	b, err := encodeGRUB(env, c, tries)
 	if err != nil {

@@ -70,7 +70,7 @@ func (s *Setup) Install(o InstallOptions) (*Config, error) {
 		return nil, err
 	}
 	if st, err := s.State(); err == nil && (st.Chosen == Test || st.Chosen == Good) {
-		return nil, failure.WithHint(failure.Errorf(failure.Refused, "a kernel is on trial: the boot loader must not change now"), "relkit patch-apply --confirm")
+		return nil, failure.WithHint(failure.Errorf(failure.Refused, "a kernel is on trial: the boot loader must not change now"), "relkit patch-apply%s --confirm", s.o.Flags)
 	}
 	if s.loader, err = s.newLoader(*c); err != nil {
 		return nil, err
@@ -121,7 +121,7 @@ func (s *Setup) detect(o InstallOptions) (*Config, error) {
 		case s.exists("usr/bin/dracut") || s.exists("usr/sbin/dracut"):
 			c.Method = MethodDracut
 		default:
-			return nil, failure.WithHint(failure.Errorf(failure.Refused, "neither initramfs-tools nor dracut is installed"), "relkit boot --install --method init")
+			return nil, failure.WithHint(failure.Errorf(failure.Refused, "neither initramfs-tools nor dracut is installed"), "relkit boot --install%s --method init", s.o.Flags)
 		}
 	}
 	if placements[c.Method] == nil && c.Method != MethodInit {
@@ -134,7 +134,7 @@ func (s *Setup) detect(o InstallOptions) (*Config, error) {
 		c.Folder = s.detectFolder(c.Loader)
 	}
 	if c.Loader != "none" && c.Folder == "" {
-		return nil, failure.WithHint(failure.Errorf(failure.Refused, "the folder that %s reads was not found", c.Loader), "relkit boot --install --loader %s --folder DIR", c.Loader)
+		return nil, failure.WithHint(failure.Errorf(failure.Refused, "the folder that %s reads was not found", c.Loader), "relkit boot --install%s --loader %s --folder DIR", s.o.Flags, c.Loader)
 	}
 	if (c.Loader == "exec") != (c.Command != "") {
 		return nil, failure.Errorf(failure.Usage, "--loader exec and --command go together")
@@ -293,7 +293,7 @@ func (s *Setup) Uninstall(out io.Writer) error {
 		return nil
 	}
 	if st, err := s.State(); err != nil || st.Chosen != Rest {
-		return errors.Join(err, failure.WithHint(failure.Errorf(failure.Refused, "the boot loader boots relkit's entry (%s)", st.Chosen), "relkit patch-apply --confirm"))
+		return errors.Join(err, failure.WithHint(failure.Errorf(failure.Refused, "the boot loader boots relkit's entry (%s)", st.Chosen), "relkit patch-apply%s --confirm", s.o.Flags))
 	}
 	var gone []string
 	for _, p := range placements[s.config.Method] {

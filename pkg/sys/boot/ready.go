@@ -72,11 +72,7 @@ func (s *Setup) initReady() error {
 }
 
 func (s *Setup) hint(err error) error {
-	root := ""
-	if s.o.Dir != "/" && s.o.Dir != "" {
-		root = " --root " + failure.Word(s.o.Dir)
-	}
-	return failure.WithHint(err, "relkit boot --install%s", root)
+	return failure.WithHint(err, "relkit boot --install%s", s.o.Flags)
 }
 
 // The names by which an initramfs is known to have the hook.

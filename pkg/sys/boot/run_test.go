@@ -28,7 +28,7 @@ func onDisk(t *testing.T, running Choice, newTree bool) (string, *Setup) {
 	put(t, f, staged.Initrd, hooked("new"))
 	put(t, f, "boot/grub/grub.cfg", "linux /boot/vmlinuz-1 ro\ninitrd /boot/initrd.img-1\nsource $prefix/relkit.cfg\n")
 	put(t, f, "var/lib/relkit/boot/setup.json", `{"schema":"`+SetupSchema+`","method":"initramfs-tools","loader":"grub","folder":"boot/grub"}`)
-	check(t, (&grub{f, "boot/grub", nil}).install())
+	check(t, (&grub{f, "boot/grub", nil, ""}).install())
 	if running != Rest {
 		s, err := Open(f, Options{Dir: dir, State: "var/lib/relkit", Cmdline: cmdline})
 		check(t, err, s.Switch(staged, newKernel, 3))

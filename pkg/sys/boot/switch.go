@@ -30,7 +30,7 @@ func (s *Setup) Switch(staged, names Kernel, tries int) error {
 	}
 	if st.Chosen == Test || st.Chosen == Good {
 		return failure.WithHint(failure.Errorf(failure.Refused, "another kernel is on trial (the boot loader is set to %q)", st.Chosen),
-			"relkit patch-apply --confirm, or reboot")
+			"relkit patch-apply%s --confirm  # or reboot", s.o.Flags)
 	}
 	if err := s.hasHook(staged.Initrd); err != nil {
 		return fmt.Errorf("%s: %w", names.Initrd, err)

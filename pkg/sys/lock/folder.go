@@ -22,7 +22,7 @@ func Folder(path string) (*Lock, error) {
 	case err == nil:
 		return &Lock{f: f}, nil
 	case errors.Is(err, unix.EWOULDBLOCK):
-		err = failure.Errorf(failure.Busy, "locking %q: held by another process", path)
+		err = busyHint(failure.Errorf(failure.Busy, "locking %q: held by another process", path), path)
 	default:
 		err = &fs.PathError{Op: "flock", Path: path, Err: err}
 	}

@@ -39,7 +39,7 @@ func Try(path string) (*Lock, error) {
 		err = flock(l.f, unix.LOCK_EX|unix.LOCK_NB)
 		switch {
 		case errors.Is(err, unix.EWOULDBLOCK):
-			err = failure.Errorf(failure.Busy, "locking %q: held by %s", path, holder(l.f))
+			err = l.busy(path)
 		case err != nil:
 			err = &fs.PathError{Op: "flock", Path: path, Err: err}
 		case !l.current(path):
@@ -125,19 +125,34 @@ func (l *Lock) sign() error {
 }
 
 // holder says who holds the lock, for a message.
-func holder(f *os.File) string {
+func holder(f *os.File) (pid int, text string) {
 	buf := make([]byte, 32)
 	n, err := f.ReadAt(buf, 0)
 	if err != nil && err != io.EOF {
-		return "another process"
+		return 0, "another process"
 	}
-	pid, err := strconv.Atoi(string(bytes.TrimSpace(buf[:n])))
+	pid, err = strconv.Atoi(string(bytes.TrimSpace(buf[:n])))
 	if err != nil || pid <= 0 {
-		return "another process"
+		return 0, "another process"
 	}
-	text := "process " + strconv.Itoa(pid)
+	text = "process " + strconv.Itoa(pid)
 	if comm, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm"); err == nil {
 		text += " (" + strconv.Quote(string(bytes.TrimSpace(comm))) + ")"
 	}
-	return text
+	return pid, text
+}
+
+// busy says who holds the lock, and how to wait for that.
+func (l *Lock) busy(path string) error {
+	pid, who := holder(l.f)
+	err := failure.Errorf(failure.Busy, "locking %q: held by %s", path, who)
+	if pid == 0 {
+		return busyHint(err, path)
+	}
+	return failure.WithHint(err, "tail --pid=%d -f /dev/null  # waits for it to end; then once more", pid)
+}
+
+// busyHint says how to find out who holds a lock that names nobody.
+func busyHint(err error, path string) error {
+	return failure.WithHint(err, "lslocks --notruncate | grep -F %s  # tells which process; once it has ended, once more", failure.Word(path))
 }
