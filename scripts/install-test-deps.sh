@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need on Debian 12 with Go: packages, as root or through
-# sudo; and go-mtree and a kernel for virtual machines, which are put into
+# sudo; and go-mtree, dracut and a kernel for virtual machines, which are put into
 # $RELKIT_TEST_CACHE (~/.cache/relkit-test) and not installed.
 # Says nothing and takes no time where all is there.
 set -euo pipefail
@@ -139,6 +139,26 @@ if [ "$(dpkg --print-architecture)" = amd64 ] && [ ! -e "$cache/kernel/vmlinuz" 
     }
     # Another run may have been faster.
     mv -T "$new" "$cache/kernel" 2>/dev/null || [ -e "$cache/kernel/vmlinuz" ]
+fi
+
+# dracut, which cannot be installed beside initramfs-tools, unpacked over a tree
+# of its own: /lib is a link there.
+fetch_dracut() { # DIR
+    (cd "$1" && apt-get download -qq dracut-core 2>/dev/null && dpkg-deb -x ./*.deb . &&
+        cp -a lib/. usr/lib/ && rm -rf lib ./*.deb)
+}
+
+if [ ! -d "$cache/dracut" ]; then
+    echo "install-test-deps: fetching dracut into $cache" >&2
+    mkdir -p "$cache"
+    newdracut=$(mktemp -d "$cache/dracut.XXXXXX")
+    trap 'rm -rf "${new:-}" "$newdracut"' EXIT
+    chmod 755 "$newdracut"
+    fetch_dracut "$newdracut" || {
+        as_root apt-get update -qq
+        fetch_dracut "$newdracut"
+    }
+    mv -T "$newdracut" "$cache/dracut" 2>/dev/null || [ -d "$cache/dracut" ]
 fi
 
 # The Debian trees that boot themselves in virtual machines; only root can make them.

@@ -120,11 +120,6 @@ func (e *env) applyOptions(c *cli.Context, o update.Options) (a update.ApplyOpti
 	if a.CheckTimeout, err = checkTimeout(c); err != nil {
 		return a, err
 	}
-	a.Given = update.Given{
-		Trust:  givenFlags(c, "allowed-signers", "require-signoff", "insecure-unsigned", "allow-downgrade", "repair"),
-		Checks: givenFlags(c, "check", "check-timeout"),
-		Timing: givenFlags(c, "stage", "at-boot", "window", "reboot"),
-	}
 	if a.OnModified, err = onModified(c); err != nil {
 		return a, err
 	}
@@ -139,13 +134,19 @@ func (e *env) applyOptions(c *cli.Context, o update.Options) (a update.ApplyOpti
 	return a, nil
 }
 
-// signers reads who may sign where the machine has no trust document.
+// signers reads who may sign where the machine has no trust document, and what
+// was given of all that hints repeat.
 func (e *env) signers(c *cli.Context, a *update.ApplyOptions, file string) {
 	a.Policy.File = file
 	if rel, err := filepath.Rel(a.Root, file); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
 		a.Protected = append(a.Protected, rel)
 	}
 	a.SignersGiven = c.IsSet("allowed-signers")
+	a.Given = update.Given{
+		Trust:  givenFlags(c, "allowed-signers", "require-signoff", "insecure-unsigned", "allow-downgrade"),
+		Checks: givenFlags(c, "check", "check-timeout"),
+		Timing: givenFlags(c, "stage", "at-boot", "window", "reboot"),
+	}
 	a.Policy.Allowed, a.NoSigners = readSigners(file)
 }
 
@@ -294,7 +295,7 @@ func (e *env) printResult(r *update.Result) error {
 			return nil
 		}
 	case update.Planned:
-		e.Log.Info(fmt.Sprintf("patch %s would make %d changes", r.Patch, r.Changes))
+		e.Log.Info(fmt.Sprintf("patch %s would make %s", r.Patch, counted(r.Changes, "change")))
 		if !e.JSON {
 			return e.print(r, r.Plan...)
 		}
@@ -311,13 +312,21 @@ func (e *env) printResult(r *update.Result) error {
 	case update.Repaired:
 		e.Log.Info(fmt.Sprintf("patch %s has restored %d of its paths; %s %s is installed", r.Patch, len(r.Repaired), r.Product, dash(r.To)))
 	case update.Applied:
-		e.Log.Info(fmt.Sprintf("patch %s applied: %s %s is now %s; %d changes, visible within %s", r.Patch, r.Product, dash(r.From), dash(r.To),
-			r.Changes, time.Duration(r.VisibleSeconds*float64(time.Second)).Round(100*time.Microsecond)))
+		e.Log.Info(fmt.Sprintf("patch %s applied: %s %s is now %s; %s, visible within %s", r.Patch, r.Product, dash(r.From), dash(r.To),
+			counted(r.Changes, "change"), time.Duration(r.VisibleSeconds*float64(time.Second)).Round(100*time.Microsecond)))
 	}
 	if e.JSON {
 		return e.printJSONLine(r)
 	}
 	return e.line(r.Transaction)
+}
+
+// counted is a number of things whose plural takes an s.
+func counted(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // recoverResult is relkit.recover/v1: what --recover did.

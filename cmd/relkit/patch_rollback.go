@@ -133,11 +133,11 @@ func (e *env) printRolledBack(results []update.RollbackResult) error {
 		}
 		switch r.Status {
 		case "planned":
-			e.Log.Info(fmt.Sprintf("patch %s would be taken back: %s %s would be %s again", r.Patch, r.Product, dash(r.From), dash(r.To)))
+			e.Log.Info(fmt.Sprintf("patch %s would be taken back%s", r.Patch, again(&r, "would be")))
 		case "withdrawn":
-			e.Log.Info(fmt.Sprintf("patch %s is taken back at the next boot: %s %s will be %s again", r.Patch, r.Product, dash(r.From), dash(r.To)))
+			e.Log.Info(fmt.Sprintf("patch %s is taken back at the next boot%s", r.Patch, again(&r, "will be")))
 		default:
-			e.Log.Info(fmt.Sprintf("patch %s taken back: %s %s is %s again, visible within %s", r.Patch, r.Product, dash(r.From), dash(r.To),
+			e.Log.Info(fmt.Sprintf("patch %s taken back%s, visible within %s", r.Patch, again(&r, "is"),
 				time.Duration(r.VisibleSeconds*float64(time.Second)).Round(100*time.Microsecond)))
 		}
 		if e.JSON {
@@ -168,6 +168,15 @@ func (e *env) listTransactions(c *cli.Context, o update.Options) error {
 		rows = append(rows, []string{"all", "", "", "", "", "", strconv.FormatInt(l.KeptBytes, 10), strconv.FormatInt(l.KeptInodes, 10)})
 	}
 	return e.print(l, columns(rows)...)
+}
+
+// again says which version there is again; "" for a patch that stayed at its
+// version: a repair, or a hotfix.
+func again(r *update.RollbackResult, is string) string {
+	if r.From == r.To {
+		return ""
+	}
+	return fmt.Sprintf(": %s %s %s %s again", r.Product, dash(r.From), is, dash(r.To))
 }
 
 func dash(s string) string {

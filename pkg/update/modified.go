@@ -116,6 +116,9 @@ func listMismatches(all []transaction.Mismatch) error {
 	}
 	const shown = 20
 	text := fmt.Sprintf("%d of the patch's paths are not as it expects them", len(all))
+	if len(all) == 1 {
+		text = "1 of the patch's paths is not as it expects it"
+	}
 	for i, mm := range all {
 		if i == shown {
 			text += fmt.Sprintf("\n  … and %d more", len(all)-shown)
@@ -128,7 +131,11 @@ func listMismatches(all []transaction.Mismatch) error {
 
 // flags are those that a hint to apply the same again repeats.
 func (a *applier) flags() string {
-	return a.opt.flags() + a.o.Given.Trust + a.o.Given.Checks + a.o.Given.Timing
+	text := a.opt.flags() + a.o.Given.Trust + a.o.Given.Checks + a.o.Given.Timing
+	if a.o.Repair {
+		text += " --repair"
+	}
+	return text
 }
 
 // words are the operands as a shell takes them, each with a blank in front.

@@ -127,7 +127,7 @@ func (a *applier) keep(tx *transaction.Tx, r *Result, ready journal.Record) erro
 		return nil
 	case !a.inWindow():
 		return failure.WithHint(fmt.Errorf("the window closed while patch %s was staged, and it stays staged: %w", r.Patch, a.outsideWindow()),
-			"relkit patch-apply%s --commit  # inside the window", a.opt.flags()+a.o.Given.Checks)
+			"relkit patch-apply%s --commit  # inside the window", a.opt.flags()+a.o.Given.Trust+a.o.Given.Checks)
 	}
 	return a.arm(tx.Journal, r)
 }
@@ -166,7 +166,7 @@ func Commit(ctx context.Context, o ApplyOptions) (r *Result, err error) {
 		return nil, err
 	}
 	if t == nil {
-		return nil, a.refuse(failure.WithHint(failure.Errorf(failure.Refused, "nothing is staged"), "relkit patch-apply%s --stage PATCH", a.opt.flags()), journal.AuditLine{})
+		return nil, a.refuse(failure.WithHint(failure.Errorf(failure.Refused, "nothing is staged"), "relkit patch-apply%s --stage PATCH", a.opt.flags()+a.o.Given.Trust), journal.AuditLine{})
 	}
 	if r, err = a.commitStaged(ctx, t); err != nil {
 		begin := t.Records[0]
@@ -202,7 +202,7 @@ func (a *applier) commitStaged(ctx context.Context, t *state.Transaction) (*Resu
 		return nil, err
 	}
 	if err := listMismatches(modified); err != nil {
-		return nil, failure.WithHint(err, "relkit patch-apply%[1]s --unstage; relkit patch-apply%[1]s PATCH  # looks at the tree again", a.opt.flags())
+		return nil, failure.WithHint(err, "relkit patch-apply%s --unstage; relkit patch-apply%s PATCH  # looks at the tree again", a.opt.flags(), a.flags())
 	}
 	if t.Find(journal.Ready).Boot {
 		if err := a.bootReady("it was staged for that"); err != nil {

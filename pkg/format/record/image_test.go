@@ -11,6 +11,7 @@ import (
 
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/machine"
+	"github.com/relkit/relkit/pkg/relkittest"
 )
 
 func anImage() *Image {
@@ -91,7 +92,7 @@ func TestImageSchemas(t *testing.T) {
 		if got := schema["title"]; got != "relkit."+name+"/v1" {
 			t.Errorf("%s: title %q", name, got)
 		}
-		for _, problem := range compareSchema(schema, reflect.TypeOf(v), name) {
+		for _, problem := range relkittest.CompareSchema(schema, reflect.TypeOf(v), name) {
 			t.Error(problem)
 		}
 	}

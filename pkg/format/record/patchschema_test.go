@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/relkit/relkit/pkg/format/patch"
+	"github.com/relkit/relkit/pkg/relkittest"
 )
 
 // TestPatchSchema holds the JSON Schema of patch.json to the type.
@@ -22,7 +23,7 @@ func TestPatchSchema(t *testing.T) {
 	if got := schema["title"]; got != patch.Schema {
 		t.Errorf("title %q", got)
 	}
-	for _, problem := range compareSchema(schema, reflect.TypeFor[patch.Header](), "patch") {
+	for _, problem := range relkittest.CompareSchema(schema, reflect.TypeFor[patch.Header](), "patch") {
 		t.Error(problem)
 	}
 }
