@@ -19,6 +19,9 @@ import (
 
 func TestMain(m *testing.M) {
 	process.Main(worker.Handlers())
+	if config := os.Getenv(relkitArg); config != "" {
+		beRelkit(config)
+	}
 	os.Exit(m.Run())
 }
 

@@ -348,6 +348,9 @@ func (j *job) execute(ctx context.Context) (failed string, err error) {
 		}
 	}
 	j.env = j.r.stepEnv(j.on, j.cell, j.build, j.trees, tmp)
+	if err := errors.Join(j.useCache(ctx), j.tryConfine(ctx)); err != nil {
+		return "", err
+	}
 	for k, v := range j.cell.builder.Env {
 		if j.env[k], err = substitute(v, j.vars); err != nil {
 			return "", err

@@ -61,6 +61,9 @@ type Options struct {
 	Watch func(cell int, s Stage)
 	// Done hears of each build that has ended, with its folder, one at a time.
 	Done func(b *record.Build, dir string) error
+
+	// heartbeat is what worker.Options has, grace what process.Job has; tests make them short.
+	heartbeat, grace time.Duration
 }
 
 // Progress hears how far a run is.

@@ -146,7 +146,8 @@ func (j *job) attempts(ctx context.Context, tests *stepTests, r *record.BuildSte
 
 func (j *job) runStep(ctx context.Context, r *record.BuildStep, log *stepLog, output func(process.Output) error, env map[string]string, deadline time.Time) error {
 	limits := j.cell.builder.Limits
-	job := process.Job{Argv: r.Argv, Dir: j.cwd, Env: environ(env), Idle: limits.Idle, MaxOutput: int64(limits.Log), Output: output}
+	job := process.Job{Argv: r.Argv, Dir: j.cwd, Env: environ(env), Idle: limits.Idle, MaxOutput: int64(limits.Log),
+		Grace: j.r.opt.grace, MaxMemory: int64(limits.Mem), NoNetwork: noNetwork(j.cell.builder), Output: output}
 	if !deadline.IsZero() {
 		// All steps share the time; the last moments of a build still start a
 		// step, which then times out and says so.
@@ -154,6 +155,9 @@ func (j *job) runStep(ctx context.Context, r *record.BuildStep, log *stepLog, ou
 	}
 	res, err := j.on.Run(ctx, job)
 	r.Reason, r.Swept = string(res.Reason), res.Swept
+	if res.MemoryBound != "" {
+		j.build.Worker.MemoryBound = string(res.MemoryBound)
+	}
 	r.DurationSeconds = seconds(res.Duration)
 	r.UserSeconds, r.SystemSeconds, r.MaxRSSBytes = seconds(res.UserTime), seconds(res.SystemTime), res.MaxRSSBytes
 	if res.Reason != "" && res.Reason != process.Canceled {

@@ -36,9 +36,6 @@ func (p *Project) supported(c *Cell) error {
 		what  string
 	}{
 		{at("needs"), len(b.Needs) > 0, "needs is"},
-		{at("network"), b.Network != nil && !*b.Network, "network = false is"},
-		{at("cache"), b.Cache != "", "cache presets are"},
-		{at("limits", "mem"), b.Limits.Mem > 0, "limits.mem is"},
 		{at("artifacts", "sbom"), len(b.Artifacts.SBOM) > 0, "SBOMs are"},
 		{at("artifacts", "provenance"), b.Artifacts.Provenance, "provenance is"},
 		{at("repro"), b.Repro != nil, "repro is"},

@@ -3,17 +3,19 @@ package build
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/record"
 	"github.com/relkit/relkit/pkg/relkittest"
 )
 
 // workerKinds are the ways to reach a worker: what each test of the table gets.
 // lines is what stands in relkit.toml for one, and what else a bench needs.
-var workerKinds = []string{"local", "ssh", "openssh"}
+var workerKinds = []string{"local", "ssh", "openssh", "slurm"}
 
 // place is a worker of a kind, for one bench.
 type place struct {
@@ -37,6 +39,9 @@ func newPlace(b *bench, kind string) *place {
 		b.t.Setenv("SSH_AUTH_SOCK", "")
 		b.t.Setenv("PATH", p.sshd.ClientPath(b.t)+":"+os.Getenv("PATH"))
 		line = fmt.Sprintf("%s = %q\n", kind, p.sshd.Host())
+	case "slurm":
+		b.t.Setenv("SLURM_CONF", relkittest.StartSlurm(b.t).Config)
+		line = "slurm = { partition = \"build\", constraint = \"el9\" }\n"
 	}
 	text := strings.Replace(b.read("relkit.toml"), "name = \"here\"\n", fmt.Sprintf("name = \"here\"\ndir = %q\n%s", p.dir, line), 1)
 	b.write("relkit.toml", text)
@@ -99,4 +104,84 @@ func TestWorkersFailingStep(t *testing.T) {
 			t.Errorf("log %q", got)
 		}
 	})
+}
+
+// What a builder may ask of a worker: a bound of memory, no network, a cache.
+func TestWorkersConfine(t *testing.T) {
+	relkittest.Need(t, "ccache", "gcc")
+	relkittest.NeedRoot(t)
+	eachKind(t, builder(`grep -c : /proc/net/dev; cc -c in.c; ccache -s | grep -c . >/dev/null; ls -d "$CCACHE_DIR"/*; head -c 64000000 /dev/zero | tail -n 1 | wc -c`,
+		"network = false\ncache = \"ccache\"\nlimits = { mem = \"48M\" }", ""), map[string]string{"in.c": "int x;\n"}, func(t *testing.T, b *bench, p *place) {
+		r := b.must()
+		lines := strings.Split(strings.TrimSpace(b.log("fw/last")), "\n")
+		if r.Worker.MemoryBound == "" || lines[0] != "1" || !strings.HasPrefix(lines[1], p.dir+"/fw-") || strings.Contains(b.log("fw/last"), "64000000") {
+			t.Errorf("%+v, %q", r.Worker, lines)
+		}
+	})
+}
+
+// A worker that is lost is tried once more elsewhere; where nothing else matches,
+// or the other is lost too, it is the infrastructure that failed.
+func TestLostWorker(t *testing.T) {
+	b := newBench(t, "[[worker]]\nname = \"spare\"\ntags = [\"x\"]\n"+builder("echo $RELKIT_WORKER", `on = "x"`, ""), nil)
+	// "here" is local and would be chosen first: it is the one that is lost.
+	text := strings.Replace(b.read("relkit.toml"), `tags = ["gcc", "clang"]`, `tags = ["x"]`+"\nup = [\"sh\", \"-c\", \"echo no power; exit 4\"]", 1)
+	b.write("relkit.toml", text)
+	if r := b.must(); r.Worker.Name != "spare" || b.log("fw/last") != "spare\n" || !strings.Contains(b.notes.String(), "trying once more on worker spare") || !strings.Contains(b.notes.String(), "no power") {
+		t.Errorf("%+v\n%s", r.Worker, b.notes.String())
+	}
+	b.write("relkit.toml", strings.Replace(text, "name = \"spare\"\ntags = [\"x\"]", "name = \"spare\"\ntags = [\"y\"]", 1))
+	if err := b.run(); err == nil || failure.Of(err) != failure.Failed || len(b.built) != 0 {
+		t.Errorf("without another: %v, %+v", err, b.built)
+	}
+	b.write("relkit.toml", strings.Replace(text, "name = \"spare\"\n", "name = \"spare\"\nssh = \"127.0.0.1:1\"\n", 1))
+	if err := b.run(); err == nil || failure.Of(err) != failure.Failed || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("with another that is lost: %v", err)
+	}
+}
+
+// A worker's commands run before the first and after the last of the builds that
+// use it, also where a build failed.
+func TestUpAndDown(t *testing.T) {
+	b := newBench(t, builder("[ -e ../../../../up ]; exit 3", "", "")+"[[builder]]\nname = \"gw\"\n[[builder.step]]\nname = \"a\"\nrun = [\"sleep\", \"0.5\"]\n", nil)
+	b.write("relkit.toml", strings.Replace(b.read("relkit.toml"), "slots = 4\n", "slots = 4\nup = [\"sh\", \"-c\", \"echo up >>said; touch up\"]\ndown = [\"sh\", \"-c\", \"rm up; echo down $RELKIT_WORKER >>said\"]\n", 1))
+	b.opt.KeepGoing = true
+	if err := b.run(); failure.Of(err) != failure.No {
+		t.Fatal(err)
+	}
+	if got := b.read("said"); got != "up\ndown here\n" && got != "up\ndown here\nup\ndown here\n" { // they need not overlap
+		t.Errorf("said %q", got)
+	}
+}
+
+// An architecture for which there is no relkit, a host whose key is not known, a
+// key that is not accepted: each is told, with what helps.
+func TestWorkerThatCannotBeUsed(t *testing.T) {
+	b := newBench(t, builder("true", "", ""), nil)
+	p := newPlace(b, "ssh")
+	known := b.read(".ssh/known_hosts")
+	try := func(what, want, hint string) {
+		t.Helper()
+		err := b.run()
+		if err == nil || failure.Of(err) != failure.Failed || !strings.Contains(err.Error(), want) || !strings.Contains(failure.Hint(err), hint) {
+			t.Errorf("%s: %v\nhint %s", what, err, failure.Hint(err))
+		}
+	}
+	b.write(".ssh/known_hosts", "")
+	try("unknown host", "is not known", fmt.Sprintf("ssh-keyscan -p %d 127.0.0.1 >>", p.sshd.Port))
+	other, err := os.ReadFile(b.path(".ssh/id_ed25519.pub"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.write(".ssh/known_hosts", fmt.Sprintf("[127.0.0.1]:%d %s", p.sshd.Port, other))
+	try("another key", "which is not the known one", "ssh-keygen -R")
+	b.write(".ssh/known_hosts", known)
+	if out, err := exec.Command("ssh-keygen", "-q", "-p", "-P", "", "-N", "secret", "-f", b.path(".ssh/id_ed25519")).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	try("a passphrase", "has a passphrase", "ssh-add")
+	if err := os.Remove(b.path(".ssh/id_ed25519")); err != nil {
+		t.Fatal(err)
+	}
+	try("no key", "there is no key", "ssh-copy-id -p")
 }

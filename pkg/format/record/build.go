@@ -99,6 +99,8 @@ type BuildWorker struct {
 	Arch string `json:"arch"` // as GOARCH has it
 	// Slots is how many things the steps were told to do at a time.
 	Slots int `json:"slots"`
+	// MemoryBound is how limits.mem was held: "cgroup", or "address-space" of each process.
+	MemoryBound string `json:"memory_bound,omitempty"`
 }
 
 // BuildSource is the exact state of one source.

@@ -14,6 +14,7 @@ import (
 //	elapsed   8 bytes, big-endian: microseconds since the program started
 //	length    4 bytes, big-endian: bytes of payload, at most maxPayload
 //	payload   output as it came; for 'r' a Result (of a call a callResult) as JSON
+//	end       1 byte: a line feed, for srun(1), which passes on whole lines only
 const (
 	frameStdout byte = 'o'
 	frameStderr byte = 'e'
@@ -46,6 +47,8 @@ type jobSpec struct {
 	Idle      time.Duration `json:"idle_ns,omitempty"`
 	Grace     time.Duration `json:"grace_ns,omitempty"`
 	MaxOutput int64         `json:"max_output_bytes,omitempty"`
+	MaxMemory int64         `json:"max_memory_bytes,omitempty"`
+	NoNetwork bool          `json:"no_network,omitempty"`
 }
 
 // frameWriter writes frames from several goroutines, each whole.
@@ -58,18 +61,18 @@ func (f *frameWriter) write(kind byte, elapsed time.Duration, payload []byte) er
 	if len(payload) > maxPayload {
 		return fmt.Errorf("writing a frame of %d bytes: more than %d", len(payload), maxPayload)
 	}
-	b := make([]byte, headerSize, headerSize+len(payload))
+	b := make([]byte, headerSize, headerSize+len(payload)+1)
 	b[0] = kind
 	binary.BigEndian.PutUint64(b[1:], uint64(elapsed.Microseconds()))
 	binary.BigEndian.PutUint32(b[9:], uint32(len(payload)))
-	b = append(b, payload...)
+	b = append(append(b, payload...), '\n')
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	_, err := f.w.Write(b)
 	return err
 }
 
-// readFrame reads one frame into buf, which holds maxPayload bytes; payload is a part of it.
+// readFrame reads one frame into buf, which holds maxPayload+1 bytes; payload is a part of it.
 func readFrame(r io.Reader, buf []byte) (kind byte, elapsed time.Duration, payload []byte, err error) {
 	var h [headerSize]byte
 	if _, err := io.ReadFull(r, h[:]); err != nil {
@@ -79,8 +82,11 @@ func readFrame(r io.Reader, buf []byte) (kind byte, elapsed time.Duration, paylo
 	if n > maxPayload {
 		return 0, 0, nil, fmt.Errorf("frame of %d bytes: more than %d", n, maxPayload)
 	}
-	if _, err := io.ReadFull(r, buf[:n]); err != nil {
+	if _, err := io.ReadFull(r, buf[:n+1]); err != nil {
 		return 0, 0, nil, fmt.Errorf("frame cut short: %w", err)
+	}
+	if buf[n] != '\n' {
+		return 0, 0, nil, fmt.Errorf("frame of %d bytes: it does not end there", n)
 	}
 	us := min(binary.BigEndian.Uint64(h[1:9]), uint64((1<<63-1)/int64(time.Microsecond)))
 	return h[0], time.Duration(us) * time.Microsecond, buf[:n], nil

@@ -133,10 +133,17 @@ func (s *Supervisor) lost(err error) error {
 	if s.local {
 		_, _ = Sweep(s.cookie)
 	}
+	_ = s.wait() // for the last of what it said
 	if text := s.said(); text != "" {
 		return fmt.Errorf("%w: %w: %q", ErrLost, err, text)
 	}
 	return fmt.Errorf("%w: %w", ErrLost, err)
+}
+
+// wait waits for the end of what carries the link, which can be done once.
+func (s *Supervisor) wait() error {
+	s.ended.Do(func() { s.endErr = s.link.Wait() })
+	return s.endErr
 }
 
 func (s *Supervisor) said() string {
@@ -162,7 +169,7 @@ func (s *Supervisor) Close() error {
 		s.quit = nil
 	}
 	_, _ = io.Copy(io.Discard, s.out) // a job that is being ended may still talk
-	err := s.link.Wait()
+	err := s.wait()
 	if err == nil {
 		return nil
 	}

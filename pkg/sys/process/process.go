@@ -37,6 +37,11 @@ type Job struct {
 	Grace time.Duration
 	// MaxOutput ends the run once it has written more bytes; 0 is no bound.
 	MaxOutput int64
+	// MaxMemory bounds the memory, in bytes, as Result.MemoryBound then says; 0 is no bound.
+	MaxMemory int64
+	// NoNetwork runs it where there is no network but the loopback, which takes root
+	// or a kernel that lets users have namespaces.
+	NoNetwork bool
 	// Stdout and Stderr take the output; nil drops it. Standard input is /dev/null.
 	Stdout, Stderr io.Writer
 	// Output, where set, takes the output instead of Stdout and Stderr.
@@ -84,6 +89,8 @@ type Result struct {
 	// (in uninterruptible sleep, say).
 	Swept int `json:"swept,omitempty"`
 	Left  int `json:"left,omitempty"`
+	// MemoryBound is how Job.MaxMemory was held; "" without one.
+	MemoryBound MemoryBound `json:"memory_bound,omitempty"`
 }
 
 // OK tells whether the program ended by itself with status 0.

@@ -341,18 +341,18 @@ func TestFrames(t *testing.T) {
 		t.Error("an oversized frame was written")
 	}
 	whole := b.Bytes()
-	kind, at, data, err := readFrame(bytes.NewReader(whole), make([]byte, maxPayload))
+	kind, at, data, err := readFrame(bytes.NewReader(whole), make([]byte, maxPayload+1))
 	if err != nil || kind != frameStdout || at != 1500*time.Microsecond || string(data) != "hello" {
 		t.Errorf("%c %v %q %v", kind, at, data, err)
 	}
 	for cut := range whole {
-		if _, _, _, err := readFrame(bytes.NewReader(whole[:cut]), make([]byte, maxPayload)); err == nil {
+		if _, _, _, err := readFrame(bytes.NewReader(whole[:cut]), make([]byte, maxPayload+1)); err == nil {
 			t.Errorf("a frame cut at %d was read", cut)
 		}
 	}
 	big := append([]byte(nil), whole...)
 	big[9] = 1
-	if _, _, _, err := readFrame(bytes.NewReader(big), make([]byte, maxPayload)); err == nil || !strings.Contains(err.Error(), "more than") {
+	if _, _, _, err := readFrame(bytes.NewReader(big), make([]byte, maxPayload+1)); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("oversized: %v", err)
 	}
 }

@@ -63,6 +63,9 @@ func Supervise(in io.Reader, out io.Writer, handlers map[string]Handler, heartbe
 		}
 	}
 	s.sweep()
+	if s.group != nil {
+		s.group.remove()
+	}
 	return status
 }
 
@@ -72,6 +75,18 @@ type supervise struct {
 	chld     chan os.Signal
 	cookie   string
 	handlers map[string]Handler
+
+	group   *cgroup
+	grouped bool // group was asked for
+}
+
+// cgroup is the group of what the supervisor runs, made when it is first needed;
+// nil where there can be none.
+func (s *supervise) cgroup() *cgroup {
+	if !s.grouped {
+		s.grouped, s.group = true, newCgroup(s.cookie)
+	}
+	return s.group
 }
 
 // read passes requests on and closes the channel at the end of input, at
@@ -242,6 +257,11 @@ func (s *supervise) sweepTask(t *task) (swept, left int) {
 			if p.signal(syscall.SIGKILL) == nil {
 				seen[key] = true
 			}
+		}
+		// Only for the last time: some kernels kill at once what is started later
+		// in a group that was killed.
+		if t == nil && s.group != nil && len(living(ps)) > 0 {
+			s.group.kill() // faster than they fork
 		}
 	}
 }

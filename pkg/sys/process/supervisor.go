@@ -28,6 +28,10 @@ const CookieName = "RELKIT_SUPERVISOR"
 // Main is the first call of a main (or TestMain) whose program may play the
 // supervisor: there it does not return. The supervisor answers the handlers' calls.
 func Main(handlers map[string]Handler) {
+	if len(os.Args) > 1 && os.Args[1] == confineArg {
+		fmt.Fprintln(os.Stderr, "relkit: confining a program:", confine(os.Args[2:]))
+		os.Exit(126)
+	}
 	if len(os.Args) > 1 && os.Args[1] == SuperviseArg {
 		var heartbeat time.Duration
 		if len(os.Args) > 2 {
@@ -50,6 +54,8 @@ type Supervisor struct {
 	buf       []byte
 	heartbeat time.Duration // 0: none
 	quit      chan struct{}
+	ended     sync.Once
+	endErr    error
 
 	inMu sync.Mutex // guards link.In: a job and a cancel may be written at once
 	runs sync.Mutex // held during Run and Call
@@ -57,7 +63,7 @@ type Supervisor struct {
 }
 
 func newSupervisor(l *Link, cookie string) *Supervisor {
-	return &Supervisor{link: l, out: bufio.NewReaderSize(l.Out, 2*headerSize+maxPayload), cookie: cookie, buf: make([]byte, maxPayload)}
+	return &Supervisor{link: l, out: bufio.NewReaderSize(l.Out, 2*headerSize+maxPayload), cookie: cookie, buf: make([]byte, maxPayload+1)}
 }
 
 // Options of a supervisor; nil is all defaults.
@@ -131,7 +137,7 @@ func (s *Supervisor) Run(ctx context.Context, job Job) (Result, error) {
 	s.id++
 	id := s.id
 	err := s.send(request{ID: id, Job: &jobSpec{Argv: job.Argv, Root: job.Root, Dir: job.Dir, Env: job.Env, Timeout: job.Timeout,
-		Idle: job.Idle, Grace: job.Grace, MaxOutput: job.MaxOutput}})
+		Idle: job.Idle, Grace: job.Grace, MaxOutput: job.MaxOutput, MaxMemory: job.MaxMemory, NoNetwork: job.NoNetwork}})
 	if err != nil {
 		return Result{}, s.lost(err)
 	}

@@ -25,6 +25,8 @@ type task struct {
 	lastOutput atomic.Int64 // nanoseconds since started
 	written    atomic.Int64 // bytes of output
 
+	bound MemoryBound // how MaxMemory is held
+
 	ended   bool // the program itself
 	endedAt time.Time
 	status  syscall.WaitStatus
@@ -64,10 +66,7 @@ func (t *task) start(s *supervise) error {
 			return err
 		}
 	}
-	t.pid, err = syscall.ForkExec(path, t.spec.Argv, &syscall.ProcAttr{
-		Dir: dir, Env: append(t.spec.Env, CookieName+"="+s.cookie), Files: files,
-		Sys: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Chroot: t.spec.Root},
-	})
+	t.pid, err = t.fork(s, path, dir, files)
 	if err != nil {
 		for _, r := range t.pipes {
 			r.Close()
@@ -78,6 +77,37 @@ func (t *task) start(s *supervise) error {
 		go t.pump(s.out, kind, t.pipes[i])
 	}
 	return nil
+}
+
+// fork executes the program within its bounds, in the supervisor's group where it has one.
+func (t *task) fork(s *supervise, path, dir string, files []uintptr) (int, error) {
+	group := s.cgroup()
+	if t.spec.MaxMemory > 0 {
+		t.bound = BoundByAddressSpace
+		if group != nil && group.bound(t.spec.MaxMemory) == nil {
+			t.bound = BoundByCgroup
+		}
+	}
+	attr := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Chroot: t.spec.Root}
+	program, argv, err := t.confined(path, attr)
+	if err != nil {
+		return 0, err
+	}
+	proc := &syscall.ProcAttr{Dir: dir, Env: append(t.spec.Env, CookieName+"="+s.cookie), Files: files, Sys: attr}
+	if group != nil {
+		attr.UseCgroupFD, attr.CgroupFD = true, int(group.dir.Fd())
+		pid, err := syscall.ForkExec(program, argv, proc)
+		if err == nil || t.bound == BoundByCgroup {
+			return pid, err
+		}
+		// clone3(2) may be forbidden, or not know groups (before Linux 5.7).
+		attr.UseCgroupFD = false
+	}
+	pid, err := syscall.ForkExec(program, argv, proc)
+	if err != nil && t.spec.NoNetwork {
+		err = fmt.Errorf("taking the network away: %w", err)
+	}
+	return pid, err
 }
 
 // startError names what could not be used: chdir and execve fail alike.
@@ -164,7 +194,7 @@ func (t *task) collect(s *supervise) Result {
 	t.drain()
 	res := Result{Reason: Exited, Exit: t.status.ExitStatus(), Duration: t.endedAt.Sub(t.started),
 		UserTime: time.Duration(t.usage.Utime.Nano()), SystemTime: time.Duration(t.usage.Stime.Nano()),
-		MaxRSSBytes: t.usage.Maxrss << 10, Swept: swept, Left: left}
+		MaxRSSBytes: t.usage.Maxrss << 10, Swept: swept, Left: left, MemoryBound: t.bound}
 	if t.status.Signaled() {
 		res.Signal = t.status.Signal()
 		res.Exit = 128 + int(res.Signal)

@@ -113,14 +113,15 @@ func living(ps []proc) []proc {
 
 // Sweep kills every process that carries a supervisor's cookie in its
 // environment, that supervisor included, and tells how many there were. It is
-// for what a supervisor left that was itself killed with SIGKILL; a process that
-// dropped its environment escapes it.
+// for what a supervisor left that was itself killed with SIGKILL. A process that
+// dropped its environment escapes it where the supervisor had no control group.
 func Sweep(cookie string) (int, error) {
 	if len(cookie) < 16 {
 		return 0, fmt.Errorf("sweeping processes: bad cookie %q", cookie)
 	}
 	entry := []byte(CookieName + "=" + cookie)
 	killed := 0
+	defer killCgroup(cookie)
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
 		found, err := carrying(entry)
 		if err != nil || len(found) == 0 {

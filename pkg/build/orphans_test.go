@@ -1,0 +1,239 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/relkit/relkit/pkg/format/record"
+)
+
+// family is a step that starts a plain child, a double fork, one in a session of
+// its own and one that ignores SIGTERM, writes their numbers down, and stays.
+const family = `
+sleep 1001 & echo $! >>pids
+(sleep 1002 & echo $! >>pids)
+setsid sh -c 'echo $$ >>pids; exec sleep 1003' &
+setsid sh -c 'trap "" TERM; (echo $$ >>pids; while :; do sleep 0.05; done) & ' &
+while [ "$(wc -l <pids)" -lt 4 ]; do sleep 0.02; done
+mv pids ready
+sleep 1000
+`
+
+// members waits for a family below dir, and answers the numbers of its processes.
+func members(t *testing.T, dir string) []int {
+	t.Helper()
+	for end := time.Now().Add(90 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		found, _ := filepath.Glob(dir + "/*/work/fw/fw/ready")
+		if len(found) == 0 {
+			continue
+		}
+		b, err := os.ReadFile(found[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		var pids []int
+		for _, w := range strings.Fields(string(b)) {
+			n, err := strconv.Atoi(w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, n)
+		}
+		if len(pids) != 4 {
+			t.Fatalf("%d processes, want 4", len(pids))
+		}
+		return pids
+	}
+	t.Fatal("the step does not start")
+	return nil
+}
+
+// supervisorOf is the supervisor above a process that is its direct or further child.
+func supervisorOf(t *testing.T, pid int) int {
+	t.Helper()
+	for p := pid; p > 1; {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", p))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(b), "__supervise") {
+			return p
+		}
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := string(stat)
+		if p, err = strconv.Atoi(strings.Fields(text[strings.LastIndexByte(text, ')')+1:])[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Fatalf("process %d has no supervisor", pid)
+	return 0
+}
+
+// noneLeft fails where a process of the family is still there after a while.
+func noneLeft(t *testing.T, pids []int, within time.Duration) {
+	t.Helper()
+	var left []int
+	for end := time.Now().Add(within); ; time.Sleep(20 * time.Millisecond) {
+		left = nil
+		for _, pid := range pids {
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			if text := string(stat); err == nil && !strings.HasPrefix(text[strings.LastIndexByte(text, ')')+1:], " Z") {
+				left = append(left, pid)
+			}
+		}
+		if len(left) == 0 || time.Now().After(end) {
+			break
+		}
+	}
+	for _, pid := range left {
+		cmd, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		t.Errorf("process %d is left: %q", pid, cmd)
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
+
+// relkitArg makes this test program build a bench, and be killed.
+const relkitArg = "BUILD_TEST_CONFIG"
+
+// beRelkit is what the kill tests kill.
+func beRelkit(config string) {
+	p, err := Open(config, "")
+	if err == nil {
+		var cells []Cell
+		if cells, err = p.Plan(nil); err == nil {
+			err = p.Run(context.Background(), cells, Options{Version: "test", heartbeat: testBeat})
+		}
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// testBeat is short, so that silence is noticed within a test's time.
+const testBeat = time.Second
+
+// TestOrphans: in no way does a build end so that a process of a step is left.
+func TestOrphans(t *testing.T) {
+	for _, kind := range workerKinds {
+		t.Run(kind, func(t *testing.T) {
+			b := newBench(t, builder(family, "", ""), nil)
+			p := newPlace(b, kind)
+			b.opt.heartbeat, b.opt.grace = testBeat, 300*time.Millisecond
+			orphans(t, b, p)
+		})
+	}
+}
+
+func orphans(t *testing.T, b *bench, p *place) {
+	sh := b.read("relkit.toml")
+	// fresh is the next build's family: what an earlier one wrote is gone.
+	fresh := func(limits string) {
+		b.write("relkit.toml", strings.Replace(sh, "sources = [\"fw\"]\n", "sources = [\"fw\"]\ncheckout = \"clean\"\n"+limits, 1))
+		for _, f := range must(filepath.Glob(p.dir + "/*/work/fw/fw/ready")) {
+			_ = os.Remove(f)
+		}
+	}
+	background := func(ctx context.Context) chan error {
+		done := make(chan error, 1)
+		go func() {
+			prj, err := Open(b.path("relkit.toml"), "")
+			var cells []Cell
+			if err == nil {
+				cells, err = prj.Plan(nil)
+			}
+			if err == nil {
+				err = prj.Run(ctx, cells, b.opt)
+			}
+			done <- err
+		}()
+		return done
+	}
+	last := func() *record.Build {
+		if len(b.built) == 0 {
+			t.Fatal("no build")
+		}
+		return b.built[len(b.built)-1]
+	}
+	next := func() { // a build that succeeds: what runs next
+		t.Helper()
+		b.write("relkit.toml", strings.Replace(sh, family, "true", 1))
+		b.must()
+	}
+	t.Run("timeout", func(t *testing.T) {
+		fresh("limits = { time = \"4s\" }\n")
+		done := background(t.Context())
+		pids := members(t, p.dir)
+		if err := <-done; err == nil || last().Steps[0].Reason != "timeout" || last().Status != record.BuildFailed {
+			t.Errorf("%v, %+v", err, last().Steps)
+		}
+		noneLeft(t, pids, 0)
+	})
+	t.Run("cancel", func(t *testing.T) {
+		fresh("")
+		ctx, cancel := context.WithCancel(t.Context())
+		done := background(ctx)
+		pids := members(t, p.dir)
+		cancel()
+		if err := <-done; err != context.Canceled || last().Status != record.BuildInterrupted {
+			t.Errorf("%v, %+v", err, last())
+		}
+		noneLeft(t, pids, 0)
+	})
+	t.Run("kill relkit", func(t *testing.T) {
+		fresh("")
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = append(os.Environ(), relkitArg+"="+b.path("relkit.toml"))
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		pids := members(t, p.dir)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		// Without another run: whoever it was that it spoke to notices.
+		noneLeft(t, pids, 4*testBeat+20*time.Second)
+		next()
+	})
+	t.Run("kill supervisor", func(t *testing.T) {
+		fresh("")
+		done := background(t.Context())
+		pids := members(t, p.dir)
+		_ = syscall.Kill(supervisorOf(t, pids[0]), syscall.SIGKILL)
+		if err := <-done; err == nil || last().Status != record.BuildError {
+			t.Errorf("%v, %+v", err, last())
+		}
+		next()
+		noneLeft(t, pids, 0)
+	})
+	if p.sshd == nil {
+		return
+	}
+	for name, drop := range map[string]func(){"cut": p.sshd.Cut, "stall": p.sshd.Stall} {
+		t.Run(name, func(t *testing.T) {
+			fresh("")
+			done := background(t.Context())
+			pids := members(t, p.dir)
+			drop()
+			if err := <-done; err == nil || last().Status != record.BuildError {
+				t.Errorf("%v, %+v", err, last())
+			}
+			noneLeft(t, pids, 4*testBeat+20*time.Second)
+		})
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
