@@ -30,6 +30,8 @@ func buildCommand(e *env) *cli.Command {
 			&cli.BoolFlag{Name: "due", Usage: "build what the schedules owe since the last run"},
 			&cli.BoolFlag{Name: "change", Usage: "note a change: OLD NEW REF lines on standard input, as a post-receive hook gets them"},
 			&cli.StringFlag{Name: "source", Usage: "with --change or --hook, the source is `NAME`"},
+			&cli.BoolFlag{Name: "prune", Usage: "remove the builds that project.keep does not keep"},
+			dryRunFlag(),
 			&cli.BoolFlag{Name: "crontab", Usage: "print the crontab lines"},
 			&cli.StringFlag{Name: "hook", Usage: "print the hook script for a repository: `git|svn|hg`"},
 			&cli.StringFlag{Name: "rev", Usage: "build this commit, tag or branch of the first source: `R`"},
@@ -51,7 +53,8 @@ func buildCommand(e *env) *cli.Command {
 
 func runBuild(e *env, c *cli.Context) error {
 	modes := map[string]bool{"--plan": c.Bool("plan"), "--check-config": c.Bool("check-config"), "--history": c.Bool("history"), "--log": c.IsSet("log"), "--explain": c.IsSet("explain"),
-		"--due": c.Bool("due"), "--change": c.Bool("change"), "--crontab": c.Bool("crontab"), "--hook": c.IsSet("hook")}
+		"--due": c.Bool("due"), "--change": c.Bool("change"), "--crontab": c.Bool("crontab"), "--hook": c.IsSet("hook"),
+		"--prune": c.Bool("prune")}
 	var chosen []string
 	for _, name := range slices.Sorted(maps.Keys(modes)) {
 		if modes[name] {
@@ -66,6 +69,9 @@ func runBuild(e *env, c *cli.Context) error {
 	}
 	if c.Bool("follow") && !c.IsSet("log") {
 		return failure.Errorf(failure.Usage, "--follow goes with --log")
+	}
+	if c.Bool("dry-run") && !c.Bool("prune") {
+		return failure.WithHint(failure.Errorf(failure.Usage, "--dry-run goes with --prune"), "relkit build --plan")
 	}
 	p, err := build.Open(c.String("config"), c.String("state"))
 	if err != nil {
@@ -82,6 +88,8 @@ func runBuild(e *env, c *cli.Context) error {
 		return e.explainBuild(c, p)
 	case c.Bool("due"):
 		return e.buildDue(c, p)
+	case c.Bool("prune"):
+		return e.pruneBuilds(c, p)
 	case c.Bool("change"):
 		return e.noteChange(c, p)
 	case c.Bool("crontab"), c.IsSet("hook"):

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -72,5 +73,24 @@ func (e *env) printTrigger(c *cli.Context, p *build.Project) error {
 		}{"relkit.build-trigger/v1", text})
 	}
 	_, err = fmt.Fprint(e.Stdout, text)
+	return err
+}
+
+// pruneBuilds prints the folders that it removes.
+func (e *env) pruneBuilds(c *cli.Context, p *build.Project) error {
+	if _, err := e.operands(c, 0, 0); err != nil {
+		return err
+	}
+	dirs, err := p.Prune(e.Now(), c.Bool("dry-run"), func(text string) { e.Log.Info(text) })
+	for _, dir := range dirs {
+		if e.JSON {
+			err = errors.Join(err, e.printJSONLine(struct {
+				Schema string `json:"schema"`
+				Dir    string `json:"dir"`
+			}{"relkit.build-pruned/v1", dir}))
+			continue
+		}
+		err = errors.Join(err, e.line(dir))
+	}
 	return err
 }

@@ -60,6 +60,12 @@ func (r *runner) glance(ctx context.Context, c *Cell, was *record.Build) (bool, 
 			r.notDue(ctx, c, fmt.Sprintf("source %s has changed and is not quiet for %v yet", name, src.Stable))
 		}
 	}
+	if !changed {
+		var err error
+		if changed, err = r.needsChanged(c, was); err != nil {
+			return false, err
+		}
+	}
 	return changed && quiet, nil
 }
 

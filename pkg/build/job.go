@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -30,6 +31,7 @@ type job struct {
 	work  string // the builder's folder on the worker
 	cwd   string // where the steps run, there
 	trees []*tree
+	needs []need
 	vars  map[string]string
 	env   map[string]string
 	tests []record.BuildTest
@@ -44,7 +46,9 @@ func (j *job) label() string { return j.build.Builder + "/" + strconv.Itoa(j.bui
 // outcome is what became of a cell.
 type outcome struct {
 	build *record.Build // nil where nothing was built
-	err   error
+	// skipped tells that it was not even looked at.
+	skipped bool
+	err     error
 }
 
 // run builds a cell. A build that failed is an outcome without an error.
@@ -70,7 +74,7 @@ func (r *runner) run(ctx context.Context, c *Cell) outcome {
 	}
 	b, err := r.locked(ctx, c)
 	r.announce(c.Name)
-	return outcome{b, err}
+	return outcome{build: b, err: err}
 }
 
 // locked builds a cell whose lock is held.
@@ -123,6 +127,9 @@ func (r *runner) onWorker(ctx context.Context, c *Cell, was *record.Build) (b *r
 	}
 	j.doing("fetching the sources")
 	if err := j.fetch(ctx); err != nil {
+		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
+	}
+	if j.needs, err = r.chooseNeeds(c); err != nil {
 		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
 	}
 	reason, err := j.reason(ctx, was)
@@ -227,6 +234,9 @@ func (j *job) reason(ctx context.Context, was *record.Build) (string, error) {
 			return reason, nil
 		}
 	}
+	if changed, err := j.r.needsChanged(j.cell, was); err != nil || changed {
+		return reason, err
+	}
 	return "", nil
 }
 
@@ -285,6 +295,7 @@ func (j *job) begin(ctx context.Context, was *record.Build, reason, cookie strin
 		Relkit: record.BuildRelkit{Version: j.r.opt.Version}, Matrix: j.cell.Axes, Set: j.r.opt.Set,
 		Sources: []record.BuildSource{}, Changes: []record.BuildChange{}, Steps: []record.BuildStep{}, Artifacts: []record.BuildArtifact{},
 		Worker: record.BuildWorker{Name: j.cell.Worker.Name, Kind: j.on.Kind, Host: j.on.Host, OS: j.on.OS, Arch: j.on.Arch, Slots: j.cell.Slots}}
+	j.build.Needs = needRecords(j.needs)
 	if j.cell.order != nil {
 		j.build.Schedule = j.cell.order.schedule
 	}
@@ -347,7 +358,12 @@ func (j *job) execute(ctx context.Context) (failed string, err error) {
 			return "", err
 		}
 	}
+	handed, err := j.handOver(ctx)
+	if err != nil {
+		return "", err
+	}
 	j.env = j.r.stepEnv(j.on, j.cell, j.build, j.trees, tmp)
+	maps.Copy(j.env, handed)
 	if err := errors.Join(j.useCache(ctx), j.tryConfine(ctx)); err != nil {
 		return "", err
 	}

@@ -14,8 +14,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/relkit/relkit/pkg/build/notify"
 	"github.com/relkit/relkit/pkg/build/source"
 	"github.com/relkit/relkit/pkg/build/worker"
@@ -163,49 +161,6 @@ func (p *Project) Run(ctx context.Context, cells []Cell, opt Options) (err error
 		return r.err
 	}
 	return p.verdict(ctx, outcomes)
-}
-
-// all builds cells, several at a time.
-func (r *runner) all(ctx context.Context, cells []Cell) []outcome {
-	together := share(cells, r.opt.Jobs)
-	var steps int64
-	for _, c := range cells {
-		steps += int64(len(c.builder.Steps))
-	}
-	r.opt.Progress.Start(steps, "building")
-	defer r.opt.Progress.Done()
-	outcomes := make([]outcome, len(cells))
-	var g errgroup.Group
-	g.SetLimit(together)
-	var stop bool // guarded by r.mu
-	for i := range cells {
-		g.Go(func() error {
-			r.mu.Lock()
-			skip := stop || ctx.Err() != nil
-			r.mu.Unlock()
-			if skip {
-				outcomes[i].err = context.Cause(ctx)
-				return nil
-			}
-			if r.opt.Watch != nil {
-				cells[i].watch = func(s Stage) { r.opt.Watch(i, s) }
-			}
-			o := r.run(ctx, &cells[i])
-			outcomes[i] = o
-			cells[i].ended(o)
-			r.deliver(ctx)
-			if o.build == nil {
-				r.opt.Progress.Add(int64(len(cells[i].builder.Steps)))
-			}
-			stopNow := r.ended(&o)
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			stop = stop || stopNow
-			return nil
-		})
-	}
-	_ = g.Wait() // outcomes holds the errors
-	return outcomes
 }
 
 // ended tells of a build that has ended, and answers whether to begin no other.

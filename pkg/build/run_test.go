@@ -143,7 +143,7 @@ func TestCountingLocks(t *testing.T) {
 	for i := range 6 {
 		locks := []string{`["jtag", "board"]`, `["board", "jtag"]`}[i%2]
 		text += fmt.Sprintf("[[builder]]\nname = \"b%d\"\nlocks = %s\n[[builder.step]]\nname = \"a\"\n"+
-			"sh = 'mkdir \"$HOME/in-$RELKIT_BUILDER\"; ls -d \"$HOME\"/in-* | wc -l; sleep 0.2; rmdir \"$HOME/in-$RELKIT_BUILDER\"'\n", i, locks)
+			"sh = 'mkdir \"$HOME/in-$RELKIT_BUILDER\"; set -- \"$HOME\"/in-*; echo $#; sleep 0.2; rmdir \"$HOME/in-$RELKIT_BUILDER\"'\n", i, locks)
 	}
 	b := newBench(t, text, nil)
 	b.write("relkit.toml", strings.Replace(b.read("relkit.toml"), "slots = 4", "slots = 6", 1))

@@ -35,7 +35,6 @@ func (p *Project) supported(c *Cell) error {
 		given bool
 		what  string
 	}{
-		{at("needs"), len(b.Needs) > 0, "needs is"},
 		{at("artifacts", "sbom"), len(b.Artifacts.SBOM) > 0, "SBOMs are"},
 		{at("artifacts", "provenance"), b.Artifacts.Provenance, "provenance is"},
 		{at("repro"), b.Repro != nil, "repro is"},

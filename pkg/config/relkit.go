@@ -32,10 +32,11 @@ type Project struct {
 
 // Keep says which builds stay when old ones are removed; 0 is no bound.
 type Keep struct {
-	Builds int  `toml:"builds"`
-	Days   int  `toml:"days"`
-	Failed int  `toml:"failed"`
-	Pinned bool `toml:"pinned"`
+	Builds int `toml:"builds"`
+	Days   int `toml:"days"`
+	Failed int `toml:"failed"`
+	// Pinned builds stay; nil is true.
+	Pinned *bool `toml:"pinned"`
 }
 
 // Source is a place that source code comes from, and so do changes.

@@ -224,7 +224,7 @@ func (p *pristine) Touched(ctx context.Context, repo, from, to string) (paths []
 // PutTree puts files into an existing folder on a host: fill writes them, and they
 // go there as one archive, with their modes and times.
 func PutTree(ctx context.Context, host Host, env []string, dir string, fill func(*tar.Writer) error) error {
-	archive := dir + ".tar"
+	archive := path.Join(path.Dir(dir), ".put-"+path.Base(dir))
 	r, w := io.Pipe()
 	go func() {
 		t := tar.NewWriter(w)

@@ -57,16 +57,16 @@ func (localFiles) Remove(ctx context.Context, paths ...string) error {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		if err := removeAll(p); err != nil {
+		if err := RemoveAll(p); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// removeAll is os.RemoveAll that also removes what a build has made read-only,
+// RemoveAll is os.RemoveAll that also removes what a build has made read-only,
 // as module caches are.
-func removeAll(dir string) error {
+func RemoveAll(dir string) error {
 	err := os.RemoveAll(dir)
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
@@ -85,7 +85,7 @@ func (localFiles) RemoveNamed(ctx context.Context, root string, names ...string)
 		if err != nil || !slices.Contains(names, d.Name()) || path == root {
 			return errors.Join(err, ctx.Err())
 		}
-		if err := removeAll(path); err != nil || !d.IsDir() {
+		if err := RemoveAll(path); err != nil || !d.IsDir() {
 			return err
 		}
 		return fs.SkipDir

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,6 +78,7 @@ type Build struct {
 	// Set holds what --set gave.
 	Set     map[string]string `json:"set,omitempty"`
 	Sources []BuildSource     `json:"sources"`
+	Needs   []BuildNeed       `json:"needs,omitempty"`
 	Changes []BuildChange     `json:"changes"`
 	Steps   []BuildStep       `json:"steps"`
 	Tests   *BuildTests       `json:"tests,omitempty"`
@@ -114,6 +116,14 @@ type BuildSource struct {
 	Checkout string    `json:"checkout"`
 	// Count is the number of commits up to Revision, where the source can tell.
 	Count int `json:"count,omitempty"`
+}
+
+// BuildNeed is a build whose artifacts this one was given.
+type BuildNeed struct {
+	Builder string `json:"builder"`
+	Number  int    `json:"number"`
+	// Artifacts are as that build's record has them.
+	Artifacts []BuildArtifact `json:"artifacts"`
 }
 
 // BuildChange is one commit since the builder's previous build, newest first.
@@ -214,6 +224,10 @@ func (b *Build) Encode() ([]byte, error) {
 	}
 	c := *b
 	c.Sources, c.Changes, c.Steps, c.Artifacts = full(b.Sources), full(b.Changes), full(b.Steps), full(b.Artifacts)
+	c.Needs = slices.Clone(b.Needs)
+	for i := range c.Needs {
+		c.Needs[i].Artifacts = full(c.Needs[i].Artifacts)
+	}
 	if b.Tests != nil {
 		t := *b.Tests
 		t.NewlyFailing, t.NewlyFixed, t.FlakyTests = full(t.NewlyFailing), full(t.NewlyFixed), full(t.FlakyTests)
@@ -245,7 +259,19 @@ func (b *Build) check() error {
 			return fmt.Errorf("step %d: bad log path %q", i+1, s.Log)
 		}
 	}
-	for _, a := range b.Artifacts {
+	for _, n := range b.Needs {
+		if n.Builder == "" || n.Number < 1 {
+			return fmt.Errorf("need: bad build %q %d", n.Builder, n.Number)
+		}
+		if err := checkArtifacts(n.Artifacts); err != nil {
+			return fmt.Errorf("need %s/%d: %w", n.Builder, n.Number, err)
+		}
+	}
+	return checkArtifacts(b.Artifacts)
+}
+
+func checkArtifacts(list []BuildArtifact) error {
+	for _, a := range list {
 		name, err := manifest.Unescape(a.Path)
 		if err != nil {
 			return fmt.Errorf("artifact: %w", err)

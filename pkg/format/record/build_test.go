@@ -18,6 +18,7 @@ func sampleBuild() *Build {
 		Relkit: BuildRelkit{Version: "v1"}, Worker: BuildWorker{Name: "local", Kind: "local", OS: "linux", Arch: "amd64", Slots: 2},
 		Matrix: map[string]string{"cc": "gcc"}, Set: map[string]string{"k": "v"},
 		Sources: []BuildSource{{Name: "fw", VCS: "git", URL: "/srv/fw", Branch: "main", Revision: strings.Repeat("a", 40), Time: when, Checkout: "clean", Count: 12}},
+		Needs:   []BuildNeed{{Builder: "lib", Number: 3, Artifacts: []BuildArtifact{{Path: "artifacts/x", SizeBytes: 3, Digest: digest.Of([]byte("abc")), Mode: "0644"}}}},
 		Changes: []BuildChange{{Source: "fw", Revision: "b", Author: "A", Email: "a@x", Time: when, Subject: "s"}},
 		Steps: []BuildStep{{Number: 1, Name: "compile", Argv: []string{"make"}, Status: BuildFailed, Reason: "exit", Exit: &exit, Log: "log/01-compile.log.zst"},
 			{Number: 2, Name: "unit", Argv: []string{"make", "check"}, Status: BuildSkipped}},
@@ -49,15 +50,17 @@ func TestBuildRoundTrip(t *testing.T) {
 
 func TestBuildMistakes(t *testing.T) {
 	for want, change := range map[string]func(*Build){
-		"schema":                   func(b *Build) { b.Schema = "relkit.build/v2" },
-		"no builder":               func(b *Build) { b.Builder = "" },
-		"build number 0":           func(b *Build) { b.Number = 0 },
-		`unknown status "fine"`:    func(b *Build) { b.Status = "fine" },
-		`unknown status "skipped"`: func(b *Build) { b.Status = BuildSkipped },
-		"bad log path":             func(b *Build) { b.Steps[0].Log = "log/../../x" },
-		`bad path`:                 func(b *Build) { b.Artifacts[0].Path = "artifacts/../x" },
-		"is not escaped":           func(b *Build) { b.Artifacts[0].Path = "artifacts/a b" },
-		"want a size and a":        func(b *Build) { b.Artifacts[0].Digest = digest.Digest{} },
+		"schema":                    func(b *Build) { b.Schema = "relkit.build/v2" },
+		"no builder":                func(b *Build) { b.Builder = "" },
+		"build number 0":            func(b *Build) { b.Number = 0 },
+		`unknown status "fine"`:     func(b *Build) { b.Status = "fine" },
+		`unknown status "skipped"`:  func(b *Build) { b.Status = BuildSkipped },
+		"bad log path":              func(b *Build) { b.Steps[0].Log = "log/../../x" },
+		`bad path`:                  func(b *Build) { b.Artifacts[0].Path = "artifacts/../x" },
+		"is not escaped":            func(b *Build) { b.Artifacts[0].Path = "artifacts/a b" },
+		"need lib/3: artifact: bad": func(b *Build) { b.Needs[0].Artifacts[0].Path = "artifacts/../x" },
+		"need: bad build":           func(b *Build) { b.Needs[0].Number = 0 },
+		"want a size and a":         func(b *Build) { b.Artifacts[0].Digest = digest.Digest{} },
 	} {
 		b := sampleBuild()
 		change(b)
