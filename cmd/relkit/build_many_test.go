@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -32,11 +33,17 @@ func TestManyRelkitsAtOnce(t *testing.T) {
 	seen := map[string]bool{}
 	one := func(kill bool) (enough bool) {
 		cmd := p.relkit("build", "--json", "-q", "--keep-going", "-j", "4")
+		var out bytes.Buffer
+		cmd.Stdout = &out
+		if err := cmd.Start(); err != nil {
+			t.Error(err)
+			return true
+		}
 		if kill {
 			timer := time.AfterFunc(time.Duration(rand.IntN(300))*time.Millisecond, func() { _ = cmd.Process.Kill() })
 			defer timer.Stop()
 		}
-		out, _ := cmd.Output()
+		_ = cmd.Wait()
 		mu.Lock()
 		defer mu.Unlock()
 		switch code := cmd.ProcessState.ExitCode(); code {
@@ -46,7 +53,7 @@ func TestManyRelkitsAtOnce(t *testing.T) {
 		default:
 			t.Errorf("exit status %d", code)
 		}
-		for line := range strings.Lines(string(out)) {
+		for line := range strings.Lines(out.String()) {
 			b, err := record.DecodeBuild([]byte(line))
 			if err != nil {
 				if cmd.ProcessState.ExitCode() != -1 {
