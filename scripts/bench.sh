@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures: the Go benchmarks of every package, then relkit against its peers, in
-# turns: capturing a tree (bench-tree.sh) and changing one (bench-apply.sh). With
+# turns: capturing a tree (bench-tree.sh), changing one (bench-apply.sh), and building (bench-build.sh). With
 # arguments only Go benchmarks, a pattern and flags:
 #   scripts/bench.sh -bench Startup -count 5
 set -euo pipefail
@@ -20,3 +20,6 @@ scripts/bench-tree.sh
 echo
 echo "== change of a tree, and starting"
 scripts/bench-apply.sh
+echo
+echo "== a build of one step"
+scripts/bench-build.sh
