@@ -21,6 +21,7 @@ cpio                cpio
 curl                curl
 e2fsck              e2fsprogs
 fish                fish
+fw_printenv         libubootenv-tool
 g++                 g++
 gcc                 gcc
 git                 git

@@ -94,8 +94,8 @@ func TestUnlistedMembers(t *testing.T) {
 		{"another patch behind", `bytes after the end of the archive`, append(bytes.Clone(b.patch), b.patch...)},
 		{"a member behind the end", `bytes after the end of the archive`, append(bytes.Clone(b.patch), extra...)},
 		{"one block of zeros at the end", `truncated at offset`, b.patch[:len(b.patch)-512]},
-		{"no patch", `header not in canonical form`, bytes.Repeat([]byte("no patch\n"), 200)},
-		{"zeros", `bytes after the end of the archive`, make([]byte, 10240)},
+		{"no patch", `not a relkit patch: it looks like text`, bytes.Repeat([]byte("no patch\n"), 200)},
+		{"zeros", `nothing but zeros`, make([]byte, 10240)},
 	} {
 		b.refuses(t, c.what, c.patch, 5, c.want)
 	}
