@@ -23,6 +23,9 @@ func TestResultPage(t *testing.T) {
 	}
 	result := reflect.TypeFor[update.Result]()
 	for i := range result.NumField() {
+		if !result.Field(i).IsExported() {
+			continue
+		}
 		name, _, _ := strings.Cut(result.Field(i).Tag.Get("json"), ",")
 		if !described[name] {
 			t.Errorf("relkit-patch-apply(1) does not describe %q", name)
