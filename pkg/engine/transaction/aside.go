@@ -71,7 +71,7 @@ func (x *Tx) freeName(path, suffix string) (string, error) {
 func (x *Tx) saveDisplaced(i int, known map[string]bool) error {
 	step := &x.plan.Steps[i]
 	if step.Do == journal.Take || x.decided.owners[i] {
-		return nil
+		return nil // saveEdited does, once its metadata was read
 	}
 	for _, slot := range []string{x.slot(i), x.slot(i) + undoSuffix} {
 		info, inSlot, err := present(x.Root, slot)

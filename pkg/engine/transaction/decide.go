@@ -1,6 +1,7 @@
 package transaction
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -14,7 +15,8 @@ import (
 // lost by a rollback, and does not stop it. L is what stands there, N what the
 // patch had put there, O the rollback copy; a side that is not there is written -.
 //
-//	L = N but for its metadata    O comes back, with the mode, owner and attributes that were given since
+//	L = N but for its metadata    O comes back, with the mode, owner and attributes that were given since;
+//	                              where somebody has written L since it was looked at, it becomes PATH.relkit-saved
 //	L = O                         L stays
 //	L -,  N,    O                 it stays deleted, and O is put beside it as PATH.relkit-old
 //	else, N,    O                 L stays, and O is put beside it as PATH.relkit-old, unless O = N
@@ -234,6 +236,43 @@ func (x *Tx) setOwners(i int) error {
 	}
 	want := ownersOf(was, step.New, step.Old)
 	return setMetadata(x.Root, step.Path(), info, &want, false)
+}
+
+// saveEdited gives a name to what was taken from the path of step i, and whose
+// metadata the old side has, where its content is not the one that was verified:
+// somebody wrote it after that, be it in the instant before the exchange or between
+// a cut and the run that completes the rollback.
+//
+// Out of its slot it says nothing of the metadata any more, so the old side's is
+// durable before: a cut leaves the edit in the slot, and both are done again, or
+// beside the path, and nothing is left to be done.
+func (x *Tx) saveEdited(i int) error {
+	step := &x.plan.Steps[i]
+	name, there, err := x.displaced(i)
+	if err != nil || !there {
+		return err
+	}
+	info, err := x.Root.Lstat(name)
+	if err != nil {
+		return err
+	}
+	if info.Kind == manifest.File && info.Size == step.New.Size {
+		is, err := hashFile(context.Background(), x.Root, name, info)
+		if err != nil || is == step.New.Digest {
+			return err
+		}
+	}
+	if info, there, err = present(x.Root, step.Path()); err == nil && there && info.Kind == manifest.File {
+		err = x.Root.SyncFile(step.Path())
+	}
+	if err != nil {
+		return err
+	}
+	to, err := x.freeName(step.Path(), SavedSuffix)
+	if err != nil {
+		return err
+	}
+	return x.moveAside(step.Top, name, to)
 }
 
 // ownersOf is e with the mode, owner and attributes in which is differs from was.

@@ -96,7 +96,9 @@ func (x *Tx) renameBack() error {
 		var err error
 		switch {
 		case x.decided.owners[i]:
-			err = x.setOwners(i)
+			if err = x.setOwners(i); err == nil {
+				err = x.saveEdited(i)
+			}
 		case x.decided.beside[i]:
 			err = x.putBeside(i)
 		}
