@@ -186,7 +186,7 @@ func whyFreed(t *state.Transaction) string {
 
 // takenBack is the transaction of this very patch that was taken back and can be
 // committed again, boot where the next boot has to do that; nil where the patch is
-// to be applied as a new one.
+// to be applied as a new one, as one at hand is where the plan cannot be read.
 func (a *applier) takenBack(p *patch.Reader, headOnly bool) (t *state.Transaction, boot bool, err error) {
 	if a.o.Stage || a.o.Repair || a.o.modifies() || !a.inWindow() {
 		return nil, false, nil
@@ -199,32 +199,41 @@ func (a *applier) takenBack(p *patch.Reader, headOnly bool) (t *state.Transactio
 		return nil, false, err
 	}
 	for _, t := range slices.Backward(all) {
-		if t.TakenBack() && t.Find(journal.Begin).Patch == p.ID() {
-			boot, err := a.commitsAtBoot(p.Header(), t)
-			return t, boot, err
+		if !t.TakenBack() || t.Find(journal.Begin).Patch != p.ID() {
+			continue
 		}
+		touches := false
+		if a.opt.Root == "/" && !a.o.AtBoot {
+			touches, err = transaction.Touches(a.target, t, bootGlobs)
+		}
+		if err != nil && !headOnly {
+			a.opt.Log.Info("what is kept of the patch cannot be used: it is unpacked anew", "err", err)
+			return nil, false, nil
+		}
+		if err != nil {
+			return nil, false, a.orPrune(err)
+		}
+		boot, err = a.commitsAtBoot(p.Header(), touches)
+		return t, boot, err
 	}
 	return nil, false, nil
 }
 
-// commitsAtBoot tells whether what was taken back is to be committed at boot: see
-// admitPlaces.
-func (a *applier) commitsAtBoot(h *patch.Header, t *state.Transaction) (bool, error) {
+// commitsAtBoot tells whether what was taken back is to be committed at boot, where
+// touches says that it changes what a machine boots with: see admitPlaces.
+func (a *applier) commitsAtBoot(h *patch.Header, touches bool) (bool, error) {
 	if a.o.AtBoot {
 		return true, a.bootReady("it was asked for")
 	}
-	if a.opt.Root != "/" {
+	if a.opt.Root != "/" || !touches && h.Reboot != patch.RebootRequired {
 		return false, nil
-	}
-	touches, err := transaction.Touches(a.target, t, bootGlobs)
-	if err != nil || !touches && h.Reboot != patch.RebootRequired {
-		return false, err
 	}
 	return true, a.bootReady("patch " + h.ID + " asks for it, or changes what the running system boots with")
 }
 
 // again commits what was taken back out of its slots, or has the next boot do so;
-// nil where that is not whole any more, and the patch itself is at hand.
+// nil where that is not whole any more, or the tree is not what it was staged for, and
+// the patch itself is at hand.
 func (a *applier) again(ctx context.Context, p *patch.Reader, t *state.Transaction, boot bool, s Source, r *Result) (*Result, error) {
 	if err := a.allowMounts(); err != nil {
 		return nil, err
@@ -235,10 +244,15 @@ func (a *applier) again(ctx context.Context, p *patch.Reader, t *state.Transacti
 		return nil, nil
 	}
 	if err != nil {
-		return nil, failure.WithHint(err, "relkit patch-rollback%[1]s --prune  # gives up what is kept; then relkit patch-apply%[2]s PATCH", a.opt.flags(), a.flags())
+		return nil, a.orPrune(err)
+	}
+	if len(modified) > 0 && !s.headOnly {
+		// It may be one that the patch goes round, as it does for a config file, and
+		// what it is refused for has its hint there. Nothing was changed so far.
+		return nil, nil
 	}
 	if err := listMismatches(modified); err != nil {
-		return nil, err
+		return nil, failure.WithHint(err, "relkit patch-apply%s %s.rkp  # the patch itself: it looks at the tree anew", a.flags(), failure.Word(p.Header().ID))
 	}
 	r.Transaction, r.Deviations, r.Changes = t.ID, t.Find(journal.Begin).Deviations, tx.Changes()
 	if a.opt.DryRun {
@@ -253,4 +267,9 @@ func (a *applier) again(ctx context.Context, p *patch.Reader, t *state.Transacti
 		return r, a.keep(tx, r, journal.Record{Boot: true, Reboot: true, Changes: r.Changes, Insecure: r.Insecure})
 	}
 	return r, a.commit(ctx, tx, a.runnerOf(t), r)
+}
+
+// orPrune adds the hint that what is kept can be given up, for the patch itself.
+func (a *applier) orPrune(err error) error {
+	return failure.WithHint(err, "relkit patch-rollback%[1]s --prune  # gives up what is kept; then relkit patch-apply%[2]s PATCH", a.opt.flags(), a.flags())
 }
