@@ -160,7 +160,7 @@ chmod 755 usr/sbin/*; : >etc/grub.d/40_custom; : >boot/grub/grub.cfg; : >boot/vm
 	f, err := fsys.Open(dir)
 	check(t, err)
 	defer f.Close()
-	s, err := Open(f, Options{Dir: dir, State: "var/lib/relkit"})
+	s, err := Open(f, Options{Dir: dir, State: "var/lib/relkit", Flags: " --root " + dir})
 	check(t, err)
 	if err := s.Ready(); failure.Hint(err) != "relkit boot --install --root "+dir {
 		t.Errorf("before: %v, hint %q", err, failure.Hint(err))
