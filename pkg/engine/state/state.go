@@ -4,7 +4,7 @@
 // The state folder holds
 //
 //	version.json               what is installed now
-//	transactions/NNNNNN/journal, plan, plan-committed, patch
+//	transactions/NNNNNN/journal, plan, plan-DIGEST, patch
 //	ended                      which transactions have ended, derived from the journals
 //	audit.jsonl                the tamper-evident log, derived from the journals
 //	audit-N.jsonl.zst          what it held before, from line N on
@@ -16,12 +16,10 @@ package state
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"slices"
 	"strconv"
 
-	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/sys/fsys"
@@ -30,15 +28,10 @@ import (
 const (
 	transactionsDir = "transactions"
 	journalFile     = "journal"
-	planFile        = "plan"
-	// replanFile is the plan as it stood when a commit long after the staging
-	// began: what is restored with it may have changed since.
-	replanFile = "plan-committed"
 	// givenFile is the head of the patch, as the caller wants it kept.
 	givenFile = "patch"
-	// maxJournal bounds what is read of one journal, maxPlan of one plan, in bytes.
+	// maxJournal bounds what is read of one journal, in bytes.
 	maxJournal = 256 << 20
-	maxPlan    = 2 << 30
 	// maxGiven bounds what is kept of a patch itself, in bytes.
 	maxGiven = 256 << 20
 )
@@ -349,57 +342,6 @@ func appendSync(f fsys.FS, name string, b []byte) error {
 	return errors.Join(err, w.Close())
 }
 
-// WritePlan writes t's plan whole and durably, and returns its digest. That of
-// a transaction that is staged already is the one of its commit: it counts once
-// the record journal.Committing names its digest, until then the first does.
-func (s *State) WritePlan(t *Transaction, p *journal.Plan) (digest.Digest, error) {
-	name := planFile
-	if t.Find(journal.Staged) != nil {
-		name = replanFile
-	}
-	h := digest.New()
-	err := fsys.WriteWith(s.fs, t.dir()+"/"+name, 0o600, func(w io.Writer) error {
-		return journal.WritePlan(io.MultiWriter(w, h), p)
-	})
-	return h.Digest(), err
-}
-
-// ReadPlan reads t's plan, checked against the digest in its journal.
-func (s *State) ReadPlan(t *Transaction) (*journal.Plan, error) {
-	r, name := t.Find(journal.Staged), t.dir()+"/"+planFile
-	if c := t.Find(journal.Committing); c != nil && !c.Plan.IsZero() {
-		r, name = c, t.dir()+"/"+replanFile
-	}
-	if r == nil {
-		return nil, fmt.Errorf("transaction %s has no plan", t.ID)
-	}
-	p, err := s.readPlan(name, r.Plan)
-	if err != nil {
-		return nil, fmt.Errorf("reading the plan of transaction %s: %w", t.ID, err)
-	}
-	return p, nil
-}
-
-// readPlan reads a plan and holds its digest. A plan that is wrong in itself is
-// told as that only where it has the digest.
-func (s *State) readPlan(name string, want digest.Digest) (*journal.Plan, error) {
-	f, err := s.fs.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	h := digest.New()
-	from := io.TeeReader(io.LimitReader(f, maxPlan), h)
-	p, wrong := journal.ReadPlan(from)
-	if _, err := io.Copy(io.Discard, from); err != nil {
-		return nil, err
-	}
-	if got := h.Digest(); got != want {
-		return nil, fmt.Errorf("digest %s, want %s", got, want)
-	}
-	return p, wrong
-}
-
 // WriteGiven keeps what the caller wants of a patch, for as long as its plan is kept.
 func (s *State) WriteGiven(t *Transaction, b []byte) error {
 	return fsys.WriteFile(s.fs, t.dir()+"/"+givenFile, b, 0o600)
@@ -416,16 +358,6 @@ func (s *State) Discard(t *Transaction) error {
 		return fmt.Errorf("transaction %s has begun", t.ID)
 	}
 	return fsys.RemoveAll(s.fs, t.dir())
-}
-
-// DropPlan removes the plan of a freed transaction: nothing can use it any more.
-func (s *State) DropPlan(t *Transaction) error {
-	for _, name := range []string{planFile, replanFile, givenFile} {
-		if err := s.fs.Unlink(t.dir() + "/" + name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
 }
 
 // Ensure makes the state folder at path below root, where it does not exist.

@@ -18,7 +18,8 @@ import (
 // even that failed, neither (failure.Mixed).
 //
 // A power cut
-//   - before the record "committing" is durable: nothing has changed, and
+//   - before the record "committing" is durable: nothing has changed, the plan of the
+//     commit before it is the one that counts, and
 //     Recover removes the slots;
 //   - after it and before "committed" is: any of the renames may have reached
 //     the disk, in any order; Recover asks each slot and renames back;
