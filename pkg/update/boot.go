@@ -218,11 +218,15 @@ func (a *applier) rollbackAtBoot(ctx context.Context, t *state.Transaction) erro
 			}
 		})
 	}
-	if err == nil || failure.Of(err) == failure.Mixed || t.Status() != journal.Withdrawn {
+	if err == nil || failure.Of(err) == failure.Mixed {
 		return err
 	}
 	if !confirmed(t) {
-		return err // nobody has confirmed it, so it must not stand as if; the next boot tries again
+		// Nobody has confirmed it, so it must not stand as if; the next boot tries again.
+		return errors.Join(err, a.withdrawAgain(t))
+	}
+	if t.Status() != journal.Withdrawn {
+		return err
 	}
 	// It stands as it is; who asked for it sees the reason.
 	return errors.Join(err, transaction.Note(a.target, t, journal.Record{Event: journal.Reapplied, Reason: err.Error()}))

@@ -264,6 +264,9 @@ func (m *machine) recover() ([]Recovered, error) {
 	done, err := transaction.Recover(m.target)
 	err = m.refuse(err, journal.AuditLine{})
 	if err == nil {
+		err = m.withdrawAllAgain()
+	}
+	if err == nil {
 		err = m.undoPreRollbacks()
 	}
 	if err == nil {

@@ -239,6 +239,7 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 	})
 	if err != nil {
 		if failure.Of(err) != failure.Mixed {
+			err = errors.Join(err, m.withdrawAgain(t)) // before the post hook would be run for what stands
 			err = errors.Join(run.notBack(ctx, t, err), run.startServices(context.WithoutCancel(ctx), t))
 		}
 		return nil, err

@@ -85,6 +85,32 @@ func (m *machine) endTrial(t *state.Transaction, r journal.Record) error {
 	return nil
 }
 
+// withdrawAgain has a patch that nobody has confirmed wait for a boot to take it back
+// once more, where its rollback was begun and did not come to its end: the tree is the
+// new one again, and "reapplied" says that it stands, which it must not as if somebody
+// had confirmed it. The tree is whole and durable by that record, and this one changes
+// nothing of it. Cut between the two, the next recovery finds "reapplied" of a patch
+// that was never applied, and writes what is missing before anything is decided.
+func (m *machine) withdrawAgain(t *state.Transaction) error {
+	if t.Short || t.Status() != journal.Reapplied || confirmed(t) {
+		return nil
+	}
+	w := t.This(journal.Withdrawn)
+	if w == nil {
+		return nil
+	}
+	return transaction.Note(m.target, t, journal.Record{Event: journal.Withdrawn, Reason: w.Reason, OnModified: w.OnModified, Insecure: w.Insecure})
+}
+
+// withdrawAllAgain does so for what a run that was cut has left.
+func (m *machine) withdrawAllAgain() error {
+	all, err := m.target.State.Transactions()
+	for _, t := range all {
+		err = errors.Join(err, m.withdrawAgain(t))
+	}
+	return err
+}
+
 // notBack is err, after which a patch stays as it is, with what the pre-rollback hook
 // did undone. A signal does not keep the hook from that.
 func (r *runner) notBack(ctx context.Context, t *state.Transaction, err error) error {
