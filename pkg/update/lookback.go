@@ -99,5 +99,5 @@ func modifiedError(all []transaction.Mismatch, o RollbackOptions) error {
 		text += fmt.Sprintf("\n  %s: %s", manifest.Escape(mm.Path), mm.Why)
 	}
 	return failure.WithHint(failure.Errorf(failure.Refused, "%s", text),
-		"relkit patch-rollback%s --on-modified replace%s  # what stands there is kept as PATH.relkit-saved", o.flags(), o.rest())
+		"relkit patch-rollback%s --on-modified replace%s", o.flags(), o.rest())
 }

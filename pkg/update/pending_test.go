@@ -45,7 +45,7 @@ func TestRebootInWindow(t *testing.T) {
 func TestRollbackHint(t *testing.T) {
 	o := RollbackOptions{Options: Options{Root: "/srv/my root", State: "/st"}, Last: 3, AtBoot: true, BelowFloor: true}
 	err := modifiedError([]transaction.Mismatch{{Path: "fw", Why: "was removed"}}, o)
-	want := "relkit patch-rollback --root '/srv/my root' --state /st --on-modified replace --at-boot --below-floor --last 3  # what stands there is kept as PATH.relkit-saved"
+	want := "relkit patch-rollback --root '/srv/my root' --state /st --on-modified replace --at-boot --below-floor --last 3"
 	if got := failure.Hint(err); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
