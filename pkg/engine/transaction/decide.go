@@ -148,11 +148,18 @@ func (d *decider) owners(i int) error {
 // replaceModified has files that were changed, and are replaced, set aside.
 func (r *Rollback) replaceModified() {
 	for _, i := range r.skip {
-		if step := &r.x.plan.Steps[i]; step.Do != journal.Meta && !isDir(step.New) && r.looks[i].Kind != manifest.Dir && r.lives[i] {
+		if r.replaces(i) {
 			r.decided.Saved = append(r.decided.Saved, i)
 		}
 	}
 	slices.Sort(r.decided.Saved)
+}
+
+// replaces tells whether what stands at the path of step i is set aside by
+// OnModifiedReplace.
+func (r *Rollback) replaces(i int) bool {
+	step := &r.x.plan.Steps[i]
+	return step.Do != journal.Meta && !isDir(step.New) && r.lives[i] != nil && !isDir(r.lives[i])
 }
 
 // decisions are what the record of a rollback says about single steps.

@@ -11,6 +11,7 @@ import (
 	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 )
 
@@ -43,9 +44,9 @@ type Rollback struct {
 	// tops are the transaction's, with how they are mounted now.
 	tops []journal.Top
 	// looks are the inodes that stood at the paths when they were verified, lives
-	// tells where any did.
+	// the same as entries, or what others that come first will put there; nil for nothing.
 	looks []fsys.Info
-	lives []bool
+	lives []*manifest.Entry
 	// ahead says that others come before it, as they were looked at.
 	ahead *ahead
 	// Visible is how long Commit took from the first change of the tree to the last.
@@ -85,8 +86,12 @@ func OpenRollback(ctx context.Context, t Target, j *state.Transaction, o Rollbac
 	if err != nil {
 		return nil, err
 	}
+	a, err := aheadOf(o.After)
+	if err != nil {
+		return nil, err
+	}
 	n := len(x.plan.Steps)
-	r := &Rollback{x: x, on: o.OnModified, tops: tops, looks: make([]fsys.Info, n), lives: make([]bool, n), ahead: aheadOf(o.After)}
+	r := &Rollback{x: x, on: o.OnModified, tops: tops, looks: make([]fsys.Info, n), lives: make([]*manifest.Entry, n), ahead: a}
 	v := verifier{x: x, known: x.newNames(), found: make([]finding, n), ahead: r.ahead}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(max(1, o.Jobs))
@@ -109,7 +114,7 @@ func (r *Rollback) judge(found []finding) error {
 		return err
 	}
 	for i, f := range found {
-		r.looks[i], r.lives[i] = f.info, f.live != nil
+		r.looks[i], r.lives[i] = f.info, f.live
 		if f.stayed {
 			r.x.skip[i] = true
 		}
