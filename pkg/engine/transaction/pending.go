@@ -168,7 +168,9 @@ func (x *Tx) verifyStaged(ctx context.Context, i int) error {
 	}
 	want := *step.New
 	if info.Kind == manifest.Dir {
-		want.Mode |= 0o700 // until it is filled
+		// Staged it is open until it is filled; taken back it has the mode it had in the tree.
+		want.Mode |= 0o700
+		is.Mode |= 0o700
 	}
 	if d := differs(is, &want, false); d != "" {
 		return failure.Errorf(failure.Refused, "what was staged is no longer whole: %s", d)

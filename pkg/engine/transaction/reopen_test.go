@@ -40,3 +40,31 @@ func TestReopenFolderChanged(t *testing.T) {
 		}
 	}
 }
+
+// TestAgainReadOnlyFolder: a folder that the patch makes read-only is whole in its
+// slot with either mode, that of the staging and that of the tree it was taken from.
+func TestAgainReadOnlyFolder(t *testing.T) {
+	older := spec{".": dir(0o755)}.finish()
+	newer := spec{".": dir(0o755), "ro": dir(0o555), "ro/in": dir(0o500), "ro/in/f": file(0o444, "f")}.finish()
+	for _, unprivileged := range []bool{false, true} {
+		m := fsys.NewMem()
+		m.Sub(stateDir)
+		older.build(t, m.FS())
+		tg := target(m, &fsys.Meter{})
+		tg.Unprivileged, tg.Remount = unprivileged, nil
+		err := apply(tg, older, newer)
+		for _, do := range []func(Target) error{rollback, again, rollback, againAtBoot} {
+			if err == nil {
+				err = do(tg)
+			}
+		}
+		if err != nil {
+			t.Fatalf("unprivileged %t: %v", unprivileged, err)
+		}
+		want := fsys.NewMem()
+		newer.build(t, want.FS())
+		if got, want := snapshot(t, m.FS()), snapshot(t, want.FS()); got != want {
+			t.Error(firstDifference(got, want))
+		}
+	}
+}
