@@ -1,6 +1,7 @@
 package update
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,7 @@ const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 // runner runs a patch's hooks, the check of the command line, and works the services.
 type runner struct {
 	root    string
+	path    string // as of machine
 	target  transaction.Target
 	env     []string
 	scripts map[string][]byte
@@ -52,7 +54,7 @@ type runner struct {
 // newRunner prepares the hooks of a patch whose sign-offs were accepted.
 func (a *applier) newRunner(h *patch.Header, hooks map[string][]byte) (*runner, error) {
 	r := &runner{
-		root: a.opt.Root, target: a.target, check: a.o.Check, timeout: a.o.CheckTimeout, output: a.o.Output,
+		root: a.opt.Root, path: a.path, target: a.target, check: a.o.Check, timeout: a.o.CheckTimeout, output: a.o.Output,
 		scripts: map[string][]byte{},
 	}
 	from := ""
@@ -86,7 +88,7 @@ func (a *applier) admitHooks(h *patch.Header) error {
 
 func (r *runner) environment(patchID, product, from, to string) {
 	r.env = []string{
-		"PATH=" + searchPath, "HOME=/", "LANG=C.UTF-8", "LC_ALL=C.UTF-8",
+		"PATH=" + cmp.Or(r.path, searchPath), "HOME=/", "LANG=C.UTF-8", "LC_ALL=C.UTF-8",
 		"RELKIT_PATCH=" + patchID, "RELKIT_PRODUCT=" + product, "RELKIT_FROM=" + from, "RELKIT_TO=" + to,
 	}
 }

@@ -109,6 +109,8 @@ type machine struct {
 	// why it cannot be read.
 	conf    config.Machine
 	confErr error
+	// path is the PATH of hooks and of systemctl, "" for searchPath.
+	path string
 }
 
 // openMachine opens and locks a machine. Nothing is made in it, except the

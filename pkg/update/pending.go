@@ -251,7 +251,7 @@ func acceptedOf(signoffs []string) []trust.Accepted {
 // runnerOf is the runner of a transaction whose patch is no longer at hand.
 func (a *applier) runnerOf(t *state.Transaction) *runner {
 	r := a.resultOf(t)
-	run := &runner{root: a.opt.Root, target: a.target, check: a.o.Check, timeout: a.o.CheckTimeout, output: a.o.Output}
+	run := &runner{root: a.opt.Root, path: a.path, target: a.target, check: a.o.Check, timeout: a.o.CheckTimeout, output: a.o.Output}
 	run.environment(r.Patch, r.Product, r.From, r.To)
 	return run
 }

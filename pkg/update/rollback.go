@@ -208,7 +208,7 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 	if err != nil {
 		return nil, err
 	}
-	run := &runner{root: m.opt.Root, target: m.target, timeout: o.HookTimeout, output: o.Output}
+	run := &runner{root: m.opt.Root, path: m.path, target: m.target, timeout: o.HookTimeout, output: o.Output}
 	run.environment(r.Patch, r.Product, r.From, r.To)
 	if m.takesBoot(t, o) {
 		return r, m.withdraw(ctx, t, o, run, r)

@@ -128,19 +128,25 @@ func (r *runner) systemctlJob(args ...string) process.Job {
 }
 
 // startStopped starts the services that a run cut short had stopped for a
-// rollback or the commit of a staged patch that did not begin: nothing else would.
+// rollback or the commit of a patch that is staged, or was taken back, that did not
+// begin: nothing else would. A cut before the record of the start has the next run do
+// it; units that run are started for nothing then.
 func (m *machine) startStopped() error {
 	all, err := m.target.State.Transactions()
 	if err != nil {
 		return err
 	}
 	for _, t := range all {
-		if !t.Active() && !t.Pending() { // a staged one had them stopped for a commit that did not begin
+		records := t.Records
+		switch {
+		case t.TakenBack(): // what its rollback stopped it has started
+			records = t.Since(journal.RolledBack)
+		case !t.Active() && !t.Pending():
 			continue
 		}
 		stopped := false
-		for i := range t.Records {
-			switch r := &t.Records[i]; {
+		for i := range records {
+			switch r := &records[i]; {
 			case r.Event == journal.Hook && r.Hook == hookStop:
 				stopped = true
 			case r.Event == journal.Hook && r.Hook == hookStart && r.Result != "":

@@ -94,6 +94,16 @@ func (t *Transaction) turn() []journal.Record {
 	return t.Records
 }
 
+// Since are the records behind the last one of an event, none where there is no such.
+func (t *Transaction) Since(e journal.Event) []journal.Record {
+	for i := len(t.Records) - 1; i >= 0; i-- {
+		if t.Records[i].Event == e {
+			return t.Records[i+1:]
+		}
+	}
+	return nil
+}
+
 // This is Find among the records since the transaction was taken back last.
 func (t *Transaction) This(e journal.Event) *journal.Record {
 	for _, r := range slices.Backward(t.turn()) {
@@ -132,11 +142,12 @@ func (t *Transaction) Boots() int {
 }
 
 // HookRuns is how often a hook was started since the transaction was taken back
-// last, and how it ended last, "" where it did not.
+// last, and how it ended last, "" where it did not. Of one that is taken back those
+// are the hooks of tries to commit it again that did not begin.
 func (t *Transaction) HookRuns(name string) (started int, result string) {
 	turn := t.turn()
 	if t.TakenBack() {
-		turn = nil
+		turn = t.Since(journal.RolledBack)
 	}
 	for i := range turn {
 		if r := &turn[i]; r.Event == journal.Hook && r.Hook == name {
