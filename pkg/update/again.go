@@ -264,8 +264,9 @@ func (a *applier) again(ctx context.Context, p *patch.Reader, t *state.Transacti
 		if err := a.keepGiven(t); err != nil { // with the sign-offs that count now
 			return nil, err
 		}
-		return r, a.keep(tx, r, journal.Record{Boot: true, Reboot: true, Changes: r.Changes, Insecure: r.Insecure})
+		return r, a.keep(tx, r, journal.Record{Boot: true, Reboot: true, Changes: r.Changes, Insecure: r.Insecure, Reason: a.waivedReason()})
 	}
+	tx.Insecure, tx.Reason = r.Insecure, a.waivedReason()
 	return r, a.commit(ctx, tx, a.runnerOf(t), r)
 }
 

@@ -65,13 +65,19 @@ func (a *applier) beginning(l *inspected, r *Result) (record journal.Record, err
 	for _, s := range r.Signoffs {
 		record.Signoffs = append(record.Signoffs, s.String())
 	}
-	if a.waived != "" {
-		record.Reason = "waived: " + a.waived
-	}
+	record.Reason = a.waivedReason()
 	if a.o.Repair {
 		record.Reason = strings.TrimSuffix("repair; "+record.Reason, "; ")
 	}
 	return record, nil
+}
+
+// waivedReason is what was waived of the patch at hand, for the audit log; "" for nothing.
+func (a *applier) waivedReason() string {
+	if a.waived == "" {
+		return ""
+	}
+	return "waived: " + a.waived
 }
 
 // commit makes what is staged visible, and takes it back unless it stands its checks.

@@ -27,7 +27,7 @@ import (
 //     was synced before the record was written); Recover takes it back all the
 //     same, since the checks had not passed.
 func (x *Tx) Commit() error {
-	r := journal.Record{Event: journal.Committing, Time: x.Now(), Tops: x.tops}
+	r := journal.Record{Event: journal.Committing, Time: x.Now(), Tops: x.tops, Insecure: x.Insecure, Reason: x.Reason}
 	err := x.replan(&r)
 	if err == nil {
 		err = x.State.Append(x.Journal, r)

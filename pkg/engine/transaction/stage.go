@@ -39,6 +39,12 @@ type Tx struct {
 	scripts   map[string][]byte
 	// Visible is how long Commit took from the first change of the tree to the last.
 	Visible time.Duration
+	// Insecure and Reason, where they are set before Commit, go into the record with
+	// which it begins: of what was taken back, of which "begin" tells how it was once
+	// admitted, they tell what was waived this time. They are durable with that record,
+	// so before anything is visible.
+	Insecure []string
+	Reason   string
 	// Progress, where it is set before Stage, hears of bytes that were staged.
 	Progress func(n int64)
 }

@@ -138,7 +138,7 @@ type Record struct {
 	// Signoffs are "role SHA256:<fingerprint>" of those accepted: with Begin.
 	Signoffs []string `json:"signoffs,omitempty"`
 	// Insecure lists the safety-lowering flags that were used: with Begin, Withdrawn and Rollback,
-	// and with Ready of what was taken back.
+	// and with Committing and Ready of what was taken back.
 	Insecure []string `json:"insecure,omitempty"`
 	// Tops are the file systems that get slots, Slot the name of the slot folder
 	// on each: with Begin. With Rollback and Freeing, Tops tell how they are
@@ -179,7 +179,8 @@ type Record struct {
 	Saved  []int `json:"saved,omitempty"`
 	Owners []int `json:"owners,omitempty"`
 	// Reason says why: with Begin, of a repair or of what was waived, and with
-	// Undoing, Rollback, Withdrawn, Reapplied, Aborted, Freeing.
+	// Undoing, Rollback, Withdrawn, Reapplied, Aborted, Freeing; with Committing and
+	// Ready of what was taken back, of what was waived.
 	Reason string `json:"reason,omitempty"`
 	// Kept are vis(3)-escaped paths that were left or set aside because
 	// something else had changed them: with Committed, Undone and RolledBack.
