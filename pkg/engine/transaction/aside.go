@@ -3,6 +3,7 @@ package transaction
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/manifest"
@@ -48,19 +49,27 @@ func (x *Tx) moveAside(top int, from, to string) error {
 }
 
 // freeName is the first name beside path, with that suffix and a number, that
-// nothing has.
+// nothing has. A name that is too long with those loses its end, a character at a
+// time: some file systems take less than a manifest does, and only they can say.
 func (x *Tx) freeName(path, suffix string) (string, error) {
-	for n := 1; n < 1000; n++ {
-		name := path + suffix
+	stem, base := path, strings.LastIndex(path, "/")+1
+	for n := 1; n < 1000; {
+		name := stem + suffix
 		if n > 1 {
 			name = fmt.Sprintf("%s.%d", name, n)
 		}
 		_, there, err := present(x.Root, name)
-		if err != nil || !there {
+		_, last := utf8.DecodeLastRuneInString(stem)
+		switch tooLong := !manifest.ValidPath(name) || fsys.IsNameTooLong(err); {
+		case tooLong && len(stem)-last > base:
+			stem = stem[:len(stem)-last]
+		case err != nil || !there:
 			return name, err
+		default:
+			n++
 		}
 	}
-	return "", fmt.Errorf("%q and 998 more are there already", path+suffix)
+	return "", fmt.Errorf("%q and 998 more are there already", stem+suffix)
 }
 
 // saveDisplaced gives a name to what backward took out of step i's path, where

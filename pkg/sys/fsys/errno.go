@@ -25,6 +25,10 @@ func IsCrossDevice(err error) bool { return errors.Is(err, syscall.EXDEV) }
 // IsNotEmpty tells whether err says that a folder holds something.
 func IsNotEmpty(err error) bool { return errors.Is(err, syscall.ENOTEMPTY) }
 
+// IsNameTooLong tells whether err says that a name is longer than its file system takes,
+// or a path than the kernel does.
+func IsNameTooLong(err error) bool { return errors.Is(err, syscall.ENAMETOOLONG) }
+
 // IsLinkless tells whether err, of a Link within a folder, says that the file system
 // has no hard links: link(2) answers EPERM there.
 func IsLinkless(err error) bool { return errors.Is(err, syscall.EPERM) || IsUnsupported(err) }
