@@ -280,17 +280,20 @@ func Unstage(ctx context.Context, o Options) (r *Result, err error) {
 	}
 	if stays {
 		r.Status, err = Stays, transaction.Note(a.target, t, journal.Record{Event: journal.Reapplied, Reason: "unstaged"})
-		if err == nil {
-			err = a.runnerOf(t).undoPreRollback(ctx, t)
-		}
 	} else {
 		r.Status, err = Unstaged, transaction.Drop(a.target, t, "unstaged")
 	}
 	if err != nil {
 		return nil, err
 	}
+	// From the record on no kernel is to be tried for it: the boot loader is told
+	// before anything else, whatever the hook then says. Cut before the hook has run,
+	// the next run's recovery runs it.
 	if o.Boot != nil {
 		err = o.Boot.Cancel()
+	}
+	if stays {
+		err = errors.Join(err, a.runnerOf(t).undoPreRollback(ctx, t))
 	}
 	return r, err
 }
