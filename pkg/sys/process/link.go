@@ -165,8 +165,7 @@ func (s *Supervisor) Close() error {
 		defer late.Stop()
 	}
 	if s.quit != nil {
-		close(s.quit)
-		s.quit = nil
+		s.closed.Do(func() { close(s.quit) })
 	}
 	_, _ = io.Copy(io.Discard, s.out) // a job that is being ended may still talk
 	err := s.wait()

@@ -54,6 +54,7 @@ type Supervisor struct {
 	buf       []byte
 	heartbeat time.Duration // 0: none
 	quit      chan struct{}
+	closed    sync.Once // of quit
 	ended     sync.Once
 	endErr    error
 
