@@ -67,7 +67,7 @@ func TestUnlistedMembers(t *testing.T) {
 		patch      []byte
 	}{
 		{"nothing but the end", `not a relkit patch: it looks like nothing but zeros`, joined()},
-		{"entries first", `the first member is "entries"`, joined(entries, header, doc, sig, payload)},
+		{"entries first", `whose first member is "entries", want "patch.json"`, joined(entries, header, doc, sig, payload)},
 		{"patch.json twice", `member "patch.json" before offset`, joined(header, header, doc, sig, entries, payload)},
 		{"patch.json behind", `member "patch.json" before offset`, joined(header, doc, sig, entries, payload, header)},
 		{"sign-off twice", `member "signoffs/release.json" at offset`, joined(header, doc, sig, doc, sig, entries, payload)},
@@ -83,7 +83,7 @@ func TestUnlistedMembers(t *testing.T) {
 		{"payload twice", `member "payload" before offset`, joined(header, doc, sig, entries, payload, payload)},
 		{"payload first", `member "payload" before offset`, joined(header, doc, sig, payload, entries)},
 		{"unlisted hook", `member "hooks/pre" before offset`, joined(header, doc, sig, rawMember("hooks/pre", '0', []byte("#!/bin/sh\n")), entries, payload)},
-		{"unlisted member in front", `the first member is "extra"`, joined(extra, header, doc, sig, entries, payload)},
+		{"unlisted member in front", `whose first member is "extra", want "patch.json"`, joined(extra, header, doc, sig, entries, payload)},
 		{"unlisted member", `member "extra" before offset`, joined(header, doc, sig, entries, extra, payload)},
 		{"unlisted member behind", `member "extra" before offset`, joined(header, doc, sig, entries, payload, extra)},
 		{"a folder", `header not in canonical form`, joined(header, doc, sig, rawMember("x/", '5', nil), entries, payload)},
