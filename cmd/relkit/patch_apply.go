@@ -127,17 +127,16 @@ func (e *env) applyOptions(c *cli.Context, o update.Options) (a update.ApplyOpti
 		return a, err
 	}
 	e.signers(c, &a, c.String("allowed-signers"))
-	a.Policy.Require = commaList(c.StringSlice("require-signoff"))
 	if a.InsecureUnsigned && !a.SignersGiven && errors.Is(a.NoSigners, fs.ErrNotExist) {
 		a.NoSigners = nil
 	}
 	return a, nil
 }
 
-// signers reads who may sign where the machine has no trust document, and what
-// was given of all that hints repeat.
+// signers reads who must sign, who may where the machine has no trust document, and
+// what was given of all that hints repeat.
 func (e *env) signers(c *cli.Context, a *update.ApplyOptions, file string) {
-	a.Policy.File = file
+	a.Policy.File, a.Policy.Require = file, commaList(c.StringSlice("require-signoff"))
 	if rel, err := filepath.Rel(a.Root, file); err == nil && rel != ".." && !strings.HasPrefix(rel, "../") {
 		a.Protected = append(a.Protected, rel)
 	}

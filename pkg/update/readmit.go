@@ -53,6 +53,12 @@ func (a *applier) admitAgain(ctx context.Context, t *state.Transaction) (err err
 	}
 	b.o.InsecureUnsigned = slices.Contains(waived, "insecure-unsigned")
 	b.o.AllowDowngrade = slices.Contains(waived, "allow-downgrade")
+	// Who had to sign then has to now, also where only the command line asked for it.
+	var roles []string
+	for _, s := range acceptedOf(begin.Signoffs) {
+		roles = append(roles, s.Role)
+	}
+	b.o.Policy.Require = atLeast(a.o.Policy.Require, roles)
 	if err := b.trustAgain(p, s, named); err != nil {
 		return err
 	}
