@@ -95,8 +95,10 @@ func (o *Options) flags() string {
 
 // machine is a target, open and locked.
 type machine struct {
-	opt    Options
-	target transaction.Target
+	// takenBack counts the patches that the recovery before this run took back.
+	takenBack int
+	opt       Options
+	target    transaction.Target
 	// root is the tree itself, which target.Root counts the changes to.
 	root  fsys.FS
 	locks []*lock.Lock
@@ -276,12 +278,21 @@ func (m *machine) recover() ([]Recovered, error) {
 	}
 	var out []Recovered
 	for _, r := range done {
+		m.countTakenBack(r.Found)
 		out = append(out, Recovered{Transaction: r.ID, Found: r.Found, Now: r.Now})
 		if r.Found != "" {
 			m.opt.Log.Warn("an interrupted run was cleaned up", "transaction", r.ID, "was", r.Found, "is", r.Now)
 		}
 	}
 	return out, err
+}
+
+// countTakenBack counts what a recovery takes back of what was to be seen in the tree.
+func (m *machine) countTakenBack(found journal.Event) {
+	switch found {
+	case journal.Committing, journal.Committed, journal.Undoing, journal.Rollback:
+		m.takenBack++
+	}
 }
 
 // interrupted are the transactions that a recovery would finish or undo.
@@ -300,6 +311,7 @@ func (m *machine) recoverFirst() error {
 	if m.opt.DryRun {
 		all, err := m.target.State.Transactions()
 		for _, t := range interrupted(all) {
+			m.countTakenBack(t.Found)
 			m.opt.Log.Warn("an interrupted run is there, which is cleaned up before anything else: what follows is of the tree as it is now",
 				"transaction", t.Transaction, "is", t.Found)
 		}

@@ -161,10 +161,16 @@ func (m *machine) chooseRollback(o RollbackOptions) ([]*state.Transaction, error
 		return m.backTo(o.Patch, all, active)
 	}
 	if o.To == "" {
-		if o.Last > len(active) {
-			return nil, failure.Errorf(failure.Refused, "%d applied patches can be taken back, %d were asked for", len(active), o.Last)
+		// Whoever asks for the last one sees what was interrupted: its cleaning up
+		// was what is asked for, and the one before it stays.
+		last := max(o.Last-m.takenBack, 0)
+		if last < o.Last {
+			m.opt.Log.Warn("a patch that was interrupted is taken back by the cleaning up, and counts as one of those asked for")
 		}
-		return active[:o.Last], nil
+		if last > len(active) {
+			return nil, failure.Errorf(failure.Refused, "%d applied patches can be taken back, %d were asked for", len(active), last)
+		}
+		return active[:last], nil
 	}
 	installed, err := m.target.State.Version()
 	if err != nil {
