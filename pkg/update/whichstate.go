@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/relkit/relkit/pkg/engine/state"
@@ -48,56 +49,83 @@ func (m *machine) markState() {
 	}
 }
 
-// rightState refuses a state folder that does not exist, and tells of one that
-// knows of nothing, where the tree was patched from another.
+// rightState refuses a state folder other than the one that this tree was patched
+// from: one that does not exist, one that knows of nothing, and, where the tree itself
+// names its state, also one that knows of another machine. What the state that is
+// passed over holds, a security floor and whom to trust among it, would not count.
 func (m *machine) rightState(path string) error {
 	f, err := fsys.Open(path)
 	exists := err == nil
 	if exists {
 		defer f.Close()
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) || exists && knows(f) {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil // opening it says what is wrong
 	}
-	other := m.otherState(path)
+	known := exists && knows(f)
+	var other string
+	standard := filepath.Join(m.opt.Root, DefaultState)
+	if mark := m.markedState(); mark != "" && m.isOther(f, mark) {
+		other = mark
+	} else if !known && m.isOther(f, standard) {
+		other = standard
+	}
 	if other == "" {
 		return nil
 	}
-	if exists {
-		m.opt.Log.Warn(fmt.Sprintf("the state folder %q knows of no patch, and this tree was patched from %q", path, other))
-		return nil
-	}
 	flags := Options{Root: m.opt.Root, State: other}
-	return failure.WithHint(failure.Errorf(failure.Usage, "the state folder %q does not exist, and this tree was patched from %q", path, other),
-		"relkit patch-rollback%s --list  # is what was done to it; mkdir -p %s, where a second state is meant", flags.flags(), failure.Word(path))
+	list := "relkit patch-rollback" + flags.flags() + " --list  # is what was done to it"
+	switch {
+	case !exists:
+		return failure.WithHint(failure.Errorf(failure.Usage, "the state folder %q does not exist, and this tree was patched from %q", path, other),
+			"%s; mkdir -p %s, where a second state is meant", list, failure.Word(path))
+	case known:
+		return failure.WithHint(failure.Errorf(failure.Usage, "the state folder %q is another's: this tree was patched from %q", path, other),
+			"%s; rm %s, where that is no longer so", list, failure.Word(filepath.Join(m.opt.Root, stateMark)))
+	case !begun(f):
+		return failure.WithHint(failure.Errorf(failure.Usage, "%q is no state folder, and this tree was patched from %q", path, other),
+			"%s; mkdir -p an empty folder, where a second state is meant", list)
+	}
+	m.opt.Log.Warn(fmt.Sprintf("the state folder %q knows of no patch, and this tree was patched from %q", path, other))
+	return nil
 }
 
-// otherState is a state folder other than path that this tree was patched from, ""
-// where none is known.
-func (m *machine) otherState(path string) string {
-	candidates := []string{filepath.Join(m.opt.Root, DefaultState)}
-	if b, err := fsys.ReadFile(m.root, stateMark, maxMark); err == nil {
-		if mark := strings.TrimSuffix(string(b), "\n"); mark != "" && !filepath.IsAbs(mark) {
-			candidates = append(candidates, filepath.Join(m.opt.Root, mark))
-		} else if mark != "" {
-			candidates = append(candidates, mark)
+// begun tells whether a folder is empty, as mkdir(1) makes one for a state, or holds
+// what relkit keeps in each.
+func begun(f fsys.FS) bool {
+	names, err := f.ReadDir(".")
+	return err == nil && (len(names) == 0 || slices.Contains(names, "lock"))
+}
+
+// markedState is the state folder that the tree names, "" for none.
+func (m *machine) markedState() string {
+	b, err := fsys.ReadFile(m.root, stateMark, maxMark)
+	mark := strings.TrimSuffix(string(b), "\n")
+	switch {
+	case err != nil || mark == "":
+		return ""
+	case filepath.IsAbs(mark):
+		return mark
+	}
+	return filepath.Join(m.opt.Root, mark)
+}
+
+// isOther tells whether a state folder is there, knows of something, and is not f,
+// under whatever name; f is nil for one that does not exist.
+func (m *machine) isOther(f fsys.FS, path string) bool {
+	o, err := fsys.Open(path)
+	if err != nil {
+		return false
+	}
+	defer o.Close() // it was only read
+	if f != nil {
+		a, aerr := f.Lstat(".")
+		b, berr := o.Lstat(".")
+		if aerr != nil || berr != nil || a.SameInode(b) {
+			return false
 		}
 	}
-	for _, other := range candidates {
-		if filepath.Clean(other) == filepath.Clean(path) {
-			continue
-		}
-		f, err := fsys.Open(other)
-		if err != nil {
-			continue
-		}
-		found := knows(f)
-		_ = f.Close() // it was only read
-		if found {
-			return other
-		}
-	}
-	return ""
+	return knows(o)
 }
 
 // knows tells whether a state folder tells of a patch that was ever visible, of what
