@@ -6,7 +6,6 @@ import (
 	"path"
 
 	"github.com/relkit/relkit/pkg/build/source"
-	"github.com/relkit/relkit/pkg/build/worker"
 	"github.com/relkit/relkit/pkg/format/record"
 )
 
@@ -55,11 +54,19 @@ func (j *job) checkOut(ctx context.Context, t *tree) error {
 	return nil
 }
 
-// freshTemp empties and makes a builder's TMPDIR on the worker.
-func freshTemp(ctx context.Context, files worker.Files, work string) (string, error) {
-	tmp := path.Join(work, ".tmp")
-	if err := files.Remove(ctx, tmp); err != nil {
-		return "", err
+// folders has the worker make an empty TMPDIR for the build, and the folder for the
+// steps of a builder without sources. It is asked at once, while the beginning of
+// the build is written down here; the answer is waited for by made.
+func (j *job) folders(ctx context.Context) (made func() error) {
+	j.tmp = path.Join(j.work, ".tmp")
+	var others []string
+	if len(j.trees) > 0 {
+		j.cwd = j.trees[0].dir
+	} else {
+		j.cwd = path.Join(j.work, ".empty")
+		others = append(others, j.cwd)
 	}
-	return tmp, files.Mkdir(ctx, tmp)
+	done := make(chan error, 1)
+	go func() { done <- j.on.Folders(ctx, []string{j.tmp}, others) }()
+	return func() error { return <-done }
 }

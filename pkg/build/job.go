@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -30,6 +29,7 @@ type job struct {
 	dir   string // of the build
 	work  string // the builder's folder on the worker
 	cwd   string // where the steps run, there
+	tmp   string // their TMPDIR
 	trees []*tree
 	needs []need
 	vars  map[string]string
@@ -122,9 +122,6 @@ func (r *runner) onWorker(ctx context.Context, c *Cell, was *record.Build) (b *r
 		}
 	}()
 	j := &job{r: r, cell: c, on: on, work: workFolder(on.Dir, c.Name)}
-	if err := on.Mkdir(ctx, j.work); err != nil {
-		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
-	}
 	j.doing("fetching the sources")
 	if err := j.fetch(ctx); err != nil {
 		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
@@ -136,10 +133,16 @@ func (r *runner) onWorker(ctx context.Context, c *Cell, was *record.Build) (b *r
 	if err != nil || reason == "" {
 		return nil, r.unchanged(ctx, c, err)
 	}
+	made := j.folders(ctx)
 	if err := j.begin(ctx, was, reason, cookie); err != nil {
 		return nil, err
 	}
-	failed, err := j.execute(ctx)
+	failed := ""
+	if err = made(); err == nil {
+		failed, err = j.execute(ctx)
+	}
+	// The worker puts its part in order while the record is being written.
+	go on.Close()
 	return j.build, j.end(failed, err)
 }
 
@@ -154,6 +157,11 @@ func (r *runner) unchanged(ctx context.Context, c *Cell, err error) error {
 
 // fetch brings the revisions to build into the builder's repositories.
 func (j *job) fetch(ctx context.Context) error {
+	if len(j.cell.builder.Sources) > 0 {
+		if err := j.on.Mkdir(ctx, j.work); err != nil {
+			return err
+		}
+	}
 	checkout := j.cell.builder.Checkout
 	if checkout == "" {
 		checkout = "incremental"
@@ -341,16 +349,6 @@ func (j *job) describe() error {
 
 // execute checks out, runs the steps and collects what they made.
 func (j *job) execute(ctx context.Context) (failed string, err error) {
-	tmp, err := freshTemp(ctx, j.on, j.work)
-	if err != nil {
-		return "", err
-	}
-	j.cwd = path.Join(j.work, ".empty")
-	if len(j.trees) > 0 {
-		j.cwd = j.trees[0].dir
-	} else if err := j.on.Mkdir(ctx, j.cwd); err != nil {
-		return "", err
-	}
 	for _, t := range j.trees {
 		j.doing("checking out %s", t.record.Name)
 		j.r.opt.Log.Info(fmt.Sprintf("%s checking out %s %s", j.label(), t.record.Name, short(t.record.Revision)))
@@ -362,7 +360,7 @@ func (j *job) execute(ctx context.Context) (failed string, err error) {
 	if err != nil {
 		return "", err
 	}
-	j.env = j.r.stepEnv(j.on, j.cell, j.build, j.trees, tmp)
+	j.env = j.r.stepEnv(j.on, j.cell, j.build, j.trees, j.tmp)
 	maps.Copy(j.env, handed)
 	if err := errors.Join(j.useCache(ctx), j.tryConfine(ctx)); err != nil {
 		return "", err

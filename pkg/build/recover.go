@@ -37,10 +37,13 @@ func (r *runner) recover(name string) (int, error) {
 			return 0, err
 		}
 	}
+	if !isRunning {
+		if _, err := os.Lstat(filepath.Join(dir, recordFile)); !errors.Is(err, fs.ErrNotExist) {
+			return 0, nil // all in order; a record of another version of relkit is none of ours to judge
+		}
+	}
 	b, err := s.load(name, n)
 	switch {
-	case !isRunning && !errors.Is(err, fs.ErrNotExist):
-		return 0, nil // all in order; a record of another version of relkit is none of ours to judge
 	case err == nil:
 		if err := s.appendHistory(b.Event()); err != nil {
 			return 0, err

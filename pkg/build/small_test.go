@@ -2,7 +2,9 @@ package build
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -171,5 +173,44 @@ func TestStepLog(t *testing.T) {
 		if got := lines(t, data[:cut]); len(got) > len(want)+1 {
 			t.Errorf("cut at %d: %d lines", cut, len(got))
 		}
+	}
+}
+
+// What is made durable one by one is all of a build: each file before its folder,
+// symlinks with theirs; of many the whole file system is.
+func TestSyncTree(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"log/01-a.log.zst", "artifacts/out/x", "tests.json"} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte("x"), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("nowhere", filepath.Join(dir, "artifacts/link")); err != nil {
+		t.Fatal(err)
+	}
+	paths, few := toSync(dir)
+	for i, path := range paths {
+		paths[i] = strings.TrimPrefix(path, dir)
+	}
+	if got := strings.Join(paths, " "); !few || got != "/tests.json /log/01-a.log.zst /log /artifacts/out/x /artifacts/out /artifacts " {
+		t.Errorf("%v, %q", few, got)
+	}
+	if err := syncTree(dir); err != nil {
+		t.Error(err)
+	}
+	for i := range syncEach {
+		if err := os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if paths, few := toSync(dir); few || len(paths) > 0 {
+		t.Errorf("many: %q", paths)
+	}
+	if err := syncTree(dir); err != nil {
+		t.Error(err)
+	}
+	if err := syncTree(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("none: %v", err)
 	}
 }

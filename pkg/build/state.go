@@ -211,14 +211,50 @@ func (s state) settle(b *record.Build) error {
 	return os.Remove(filepath.Join(s.build(b.Builder, b.Number), runningFile))
 }
 
-// syncTree is syncfs(2) of the file system that holds dir.
+// syncEach is up to how many files and folders are made durable one by one.
+const syncEach = 16
+
+// syncTree makes a folder and all in it durable. Where that is little it leaves
+// what else the file system has to write alone, of which the steps may just have
+// made gigabytes.
 func syncTree(dir string) error {
-	f, err := os.Open(dir)
+	paths, few := toSync(dir)
+	for _, path := range paths {
+		few = few && syncPath(path, (*os.File).Sync) == nil
+	}
+	if few {
+		return nil
+	}
+	// Also where one of them may not be opened, as an artifact that nobody may read.
+	return syncPath(dir, func(f *os.File) error { return unix.Syncfs(int(f.Fd())) })
+}
+
+// toSync lists what is to be made durable for a folder to be, what is in a folder
+// before it; few is false where that is more than syncEach, or not known.
+func toSync(dir string) (paths []string, few bool) {
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && (d.IsDir() || d.Type().IsRegular()) { // a symlink is its folder's
+			if len(paths) == syncEach {
+				return errors.ErrUnsupported
+			}
+			paths = append(paths, path)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, false
+	}
+	slices.Reverse(paths)
+	return paths, true
+}
+
+func syncPath(path string, sync func(*os.File) error) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return unix.Syncfs(int(f.Fd()))
+	return sync(f)
 }
 
 func writeWhole(path string, data []byte) error {

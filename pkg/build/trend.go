@@ -78,11 +78,16 @@ func slower(seconds float64, samples []float64) (median float64, is bool) {
 	return median, seconds >= slowFactor*median && seconds-median >= slowSeconds
 }
 
+// mayBeSlower tells whether a step is one that earlier ones are compared with.
+func mayBeSlower(s record.BuildStep) bool {
+	return s.Status == record.BuildSuccess && s.Attempts == 1 && s.DurationSeconds >= slowSeconds
+}
+
 // findSlower lists the steps and tests that succeeded and took much longer than
 // in the last builds in which they did, and notes the median in the latter.
 func findSlower(b *record.Build, tests []record.BuildTest, recent []*pastBuild) {
 	for _, s := range b.Steps {
-		if s.Status != record.BuildSuccess || s.Attempts != 1 || s.DurationSeconds < slowSeconds {
+		if !mayBeSlower(s) {
 			continue
 		}
 		var samples []float64

@@ -29,6 +29,9 @@ type Info struct {
 type Files interface {
 	// Mkdir makes a folder, and those above it.
 	Mkdir(ctx context.Context, dir string) error
+	// Folders makes folders, and those above them, in one go: those that are to be
+	// empty, without what is there, and others as they are.
+	Folders(ctx context.Context, empty, others []string) error
 	// Remove removes trees, also what a build has made read-only; what is not there is gone.
 	Remove(ctx context.Context, paths ...string) error
 	// RemoveNamed removes everything of these names anywhere below root.
@@ -51,6 +54,18 @@ type Found struct{ Files, Folders []Info }
 type localFiles struct{}
 
 func (localFiles) Mkdir(_ context.Context, dir string) error { return os.MkdirAll(dir, 0o755) }
+
+func (f localFiles) Folders(ctx context.Context, empty, others []string) error {
+	if err := f.Remove(ctx, empty...); err != nil {
+		return err
+	}
+	for _, dir := range slices.Concat(empty, others) {
+		if err := f.Mkdir(ctx, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func (localFiles) Remove(ctx context.Context, paths ...string) error {
 	for _, p := range paths {

@@ -164,6 +164,18 @@ func testRemove(t *testing.T, files Files) {
 	if _, err := files.Stat(t.Context(), root, "new/one"); err != nil {
 		t.Error(err)
 	}
+	// Folders empties the ones and leaves the others alone.
+	write(t, filepath.Join(root, "tmp/old/f"), "x")
+	write(t, filepath.Join(root, "kept/f"), "x")
+	if err := files.Folders(t.Context(), []string{filepath.Join(root, "tmp"), filepath.Join(root, "a/b")}, []string{filepath.Join(root, "kept"), filepath.Join(root, "c/d")}); err != nil {
+		t.Error(err)
+	}
+	if list, err := files.Stat(t.Context(), root, "tmp", "a/b", "kept/f", "c/d"); err != nil || len(list) != 4 {
+		t.Errorf("%v, %v", list, err)
+	}
+	if _, err := files.Stat(t.Context(), root, "tmp/old"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %v", err)
+	}
 }
 
 func testGet(t *testing.T, files Files) {

@@ -20,9 +20,12 @@ import (
 func Handlers() map[string]process.Handler {
 	local, here := localFiles{}, &host{}
 	return map[string]process.Handler{
-		"open":   here.open,
-		"close":  here.close,
-		"mkdir":  handler(func(ctx context.Context, a pathArgs) (any, error) { return nil, local.Mkdir(ctx, string(a.Root)) }),
+		"open":  here.open,
+		"close": here.close,
+		"mkdir": handler(func(ctx context.Context, a pathArgs) (any, error) { return nil, local.Mkdir(ctx, string(a.Root)) }),
+		"folders": handler(func(ctx context.Context, a pathArgs) (any, error) {
+			return nil, local.Folders(ctx, texts(a.Empty), a.names())
+		}),
 		"remove": handler(func(ctx context.Context, a pathArgs) (any, error) { return nil, local.Remove(ctx, a.names()...) }),
 		"remove-named": handler(func(ctx context.Context, a pathArgs) (any, error) {
 			return nil, local.RemoveNamed(ctx, string(a.Root), a.names()...)
@@ -53,23 +56,28 @@ type pathArgs struct {
 	Root    []byte      `json:"root,omitempty"`
 	Pattern []byte      `json:"pattern,omitempty"`
 	Names   [][]byte    `json:"names,omitempty"`
+	Empty   [][]byte    `json:"empty,omitempty"`
 	Mode    fs.FileMode `json:"mode,omitempty"`
 }
 
-func (a pathArgs) names() []string {
-	var list []string
-	for _, n := range a.Names {
-		list = append(list, string(n))
+func (a pathArgs) names() []string { return texts(a.Names) }
+
+func texts(list [][]byte) (out []string) {
+	for _, n := range list {
+		out = append(out, string(n))
 	}
-	return list
+	return out
+}
+
+func raw(list []string) (out [][]byte) {
+	for _, n := range list {
+		out = append(out, []byte(n))
+	}
+	return out
 }
 
 func withNames(root string, names []string) pathArgs {
-	a := pathArgs{Root: []byte(root)}
-	for _, n := range names {
-		a.Names = append(a.Names, []byte(n))
-	}
-	return a
+	return pathArgs{Root: []byte(root), Names: raw(names)}
 }
 
 func handler(f func(context.Context, pathArgs) (any, error)) process.Handler {
@@ -156,6 +164,10 @@ type remoteFiles struct{ sup *process.Supervisor }
 
 func (f remoteFiles) Mkdir(ctx context.Context, dir string) error {
 	return f.sup.Call(ctx, "mkdir", pathArgs{Root: []byte(dir)}, nil, nil, nil)
+}
+
+func (f remoteFiles) Folders(ctx context.Context, empty, others []string) error {
+	return f.sup.Call(ctx, "folders", pathArgs{Empty: raw(empty), Names: raw(others)}, nil, nil, nil)
 }
 
 func (f remoteFiles) Remove(ctx context.Context, paths ...string) error {

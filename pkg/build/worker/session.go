@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/relkit/relkit/pkg/config"
@@ -26,7 +27,8 @@ type Session struct {
 	// Dir is the folder for what belongs to the project on the worker.
 	Dir string
 
-	sup *process.Supervisor
+	sup   *process.Supervisor
+	close func() error // of sup, once
 }
 
 // Description says what machine a worker is.
@@ -113,7 +115,7 @@ func openLocal(w config.Worker, o Options) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{Files: localFiles{}, Kind: Local, Dir: o.Dir, sup: sup}
+	s := &Session{Files: localFiles{}, Kind: Local, Dir: o.Dir, sup: sup, close: sync.OnceValue(sup.Close)}
 	if w.Dir != "" {
 		s.Dir = filepath.Join(w.Dir, o.Project)
 	}
@@ -124,11 +126,17 @@ func openLocal(w config.Worker, o Options) (*Session, error) {
 }
 
 func openRemote(ctx context.Context, w config.Worker, o Options) (*Session, error) {
-	list, err := binaries()
+	// To read all of relkit takes a while: it goes along with the way to the worker.
+	copies := sync.OnceValues(binaries)
+	go copies()
+	l, err := reach(ctx, w, o, func() (string, error) {
+		list, err := copies()
+		return script(w.Dir, o.Cookie, o.Heartbeat, list), err
+	})
 	if err != nil {
 		return nil, err
 	}
-	l, err := reach(ctx, w, o, script(w.Dir, o.Cookie, o.Heartbeat, list))
+	list, err := copies()
 	if err != nil {
 		return nil, err
 	}
@@ -137,8 +145,8 @@ func openRemote(ctx context.Context, w config.Worker, o Options) (*Session, erro
 	if err != nil {
 		return nil, err
 	}
-	s := &Session{Kind: kind(w), sup: process.Attach(l, o.Cookie, o.Heartbeat)}
-	s.Files = remoteFiles{s.sup}
+	sup := process.Attach(l, o.Cookie, o.Heartbeat)
+	s := &Session{Kind: kind(w), Files: remoteFiles{sup}, sup: sup, close: sync.OnceValue(func() error { return closeRemote(sup) })}
 	var at opened
 	if err := s.sup.Call(ctx, "open", openArgs{Dir: []byte(dir), Cookie: o.Cookie, Project: o.Project, Key: o.Key}, nil, nil, &at); err != nil {
 		return nil, errors.Join(err, s.sup.Close())
@@ -161,12 +169,13 @@ func (s *Session) Run(ctx context.Context, job process.Job) (process.Result, err
 // closeTimeout bounds the farewell.
 const closeTimeout = 10 * time.Second
 
-// Close ends the session and all that still runs in it.
-func (s *Session) Close() error {
-	if s.Kind != Local {
-		ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-		defer cancel()
-		_ = s.sup.Call(ctx, "close", pathArgs{}, nil, nil, nil) // what it leaves then, the next session finds
-	}
-	return s.sup.Close()
+// Close ends the session and all that still runs in it. Where another has called
+// it, it waits for that one's end.
+func (s *Session) Close() error { return s.close() }
+
+func closeRemote(sup *process.Supervisor) error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_ = sup.Call(ctx, "close", pathArgs{}, nil, nil, nil) // what it leaves then, the next session finds
+	return sup.Close()
 }

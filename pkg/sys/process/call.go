@@ -59,20 +59,24 @@ func (s *Supervisor) Call(ctx context.Context, name string, args any, in io.Read
 	}
 	s.id++
 	id := s.id
-	if err := s.send(request{ID: id, Call: &callSpec{Name: name, Args: raw}}); err != nil {
+	if err := s.send(request{ID: id, Call: &callSpec{Name: name, Args: raw}, End: in == nil}); err != nil {
 		return s.lost(err)
 	}
 	stop := context.AfterFunc(ctx, func() { s.cancel(id) })
 	defer stop()
 	fed := make(chan error, 1)
 	quit := make(chan struct{})
-	go func() {
-		err := s.feed(id, in, quit)
-		fed <- err
-		if err != nil {
-			s.cancel(id)
-		}
-	}()
+	if in == nil {
+		fed <- nil
+	} else {
+		go func() {
+			err := s.feed(id, in, quit)
+			fed <- err
+			if err != nil {
+				s.cancel(id)
+			}
+		}()
+	}
 	res, outErr, err := s.callAnswer(id, out)
 	close(quit)
 	if err != nil {
@@ -122,9 +126,6 @@ var errQuit = errors.New("the call has ended")
 
 // feed sends a call its input.
 func (s *Supervisor) feed(id uint64, in io.Reader, quit <-chan struct{}) error {
-	if in == nil {
-		return s.send(request{ID: id, End: true})
-	}
 	buf := make([]byte, inputChunk)
 	for {
 		n, err := io.ReadFull(in, buf)
@@ -171,8 +172,9 @@ func (s *Supervisor) callAnswer(id uint64, out io.Writer) (res callResult, outEr
 	}
 }
 
-// call answers one call. io.EOF means that the supervisor's input ended meanwhile.
-func (s *supervise) call(id uint64, spec callSpec) error {
+// call answers one call, whose input is at its end already where noInput is true.
+// io.EOF means that the supervisor's input ended meanwhile.
+func (s *supervise) call(id uint64, spec callSpec, noInput bool) error {
 	h := s.handlers[spec.Name]
 	if h == nil {
 		return s.answer(nil, fmt.Errorf("the supervisor knows no call %q", spec.Name))
@@ -180,6 +182,9 @@ func (s *supervise) call(id uint64, spec callSpec) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	in, feed := io.Pipe()
+	if noInput {
+		feed.Close()
+	}
 	type answer struct {
 		value any
 		err   error

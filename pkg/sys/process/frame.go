@@ -26,8 +26,9 @@ const (
 )
 
 // request is one line to the supervisor: a job or a call, the wish to end the
-// one that runs, or a piece of the call's input, or its end, or a sign of life.
-// What comes late, for another ID than that of what runs, is dropped.
+// one that runs, or a piece of the call's input, or its end, which may stand in the
+// call itself, or a sign of life. What comes late, for another ID than that of what
+// runs, is dropped.
 type request struct {
 	ID     uint64    `json:"id"`
 	Job    *jobSpec  `json:"job,omitempty"`

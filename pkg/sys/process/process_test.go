@@ -164,7 +164,7 @@ func TestTimeoutLeavesNothing(t *testing.T) {
 
 func TestIdleTimeout(t *testing.T) {
 	var out bytes.Buffer
-	res, err := Run(t.Context(), Job{Argv: sh(`for i in 1 2 3 4 5 6; do echo $i; sleep 0.1; done; sleep 1000`), Env: env(), Idle: 400 * time.Millisecond, Stdout: &out})
+	res, err := Run(t.Context(), Job{Argv: sh(`for i in 1 2 3 4 5 6; do echo $i; sleep 0.1; done; sleep 1000`), Env: env(), Idle: time.Second, Stdout: &out})
 	if err != nil || res.Reason != IdledOut {
 		t.Fatalf("%+v, %v", res, err)
 	}

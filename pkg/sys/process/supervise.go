@@ -51,7 +51,7 @@ func Supervise(in io.Reader, out io.Writer, handlers map[string]Handler, heartbe
 		case r.Job != nil:
 			err = s.run(r.ID, *r.Job)
 		case r.Call != nil:
-			err = s.call(r.ID, *r.Call)
+			err = s.call(r.ID, *r.Call, r.End)
 		default: // a cancel or input that came after the end of what it was for
 		}
 		if err != nil {
@@ -179,17 +179,20 @@ func (s *supervise) result(res Result) error {
 	return s.out.write(frameResult, res.Duration, b)
 }
 
-// reap takes every ended child; t learns about its own.
-func (s *supervise) reap(t *task) {
+// reap takes every ended child; t learns about its own. It answers whether there
+// is no child left, and with that, as orphans become a subreaper's own children,
+// no descendant either: without a look at every process of the machine.
+func (s *supervise) reap(t *task) (none bool) {
 	for {
 		var ws syscall.WaitStatus
 		var ru syscall.Rusage
-		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, &ru)
+		// Without __WALL a child of clone(2) that ends without SIGCHLD would be no child.
+		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG|unix.WALL, &ru)
 		if err == syscall.EINTR {
 			continue
 		}
 		if err != nil || pid <= 0 {
-			return
+			return err == syscall.ECHILD
 		}
 		if t != nil && pid == t.pid {
 			t.ended, t.status, t.usage, t.endedAt = true, ws, ru, time.Now()
@@ -200,12 +203,15 @@ func (s *supervise) reap(t *task) {
 // finished tells whether t can be collected: the program has ended, and so has
 // all it started or the time for that to happen by itself is up.
 func (s *supervise) finished(t *task) bool {
-	s.reap(t)
+	none := s.reap(t)
 	if t.killed {
 		return true
 	}
 	if !t.ended {
 		return false
+	}
+	if none {
+		return true
 	}
 	left, err := descendants(os.Getpid())
 	if err != nil || len(living(left)) == 0 {
@@ -241,7 +247,9 @@ func (s *supervise) sweep() (swept, left int) { return s.sweepTask(nil) }
 func (s *supervise) sweepTask(t *task) (swept, left int) {
 	seen := make(map[proc]bool)
 	for end := time.Now().Add(sweepTime); ; time.Sleep(time.Millisecond) {
-		s.reap(t)
+		if s.reap(t) {
+			return len(seen), 0
+		}
 		ps, err := descendants(os.Getpid())
 		if err != nil && t != nil { // no /proc: the process group is all there is
 			_ = syscall.Kill(-t.pid, syscall.SIGKILL)
