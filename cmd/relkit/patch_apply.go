@@ -263,6 +263,9 @@ func (e *env) printApplied(results []update.Result) error {
 
 func (e *env) printResult(r *update.Result) error {
 	for _, w := range r.Insecure {
+		if r.Status == update.Already {
+			continue
+		}
 		if r.Status == update.Planned {
 			e.Log.Warn("would be applied with --" + w + ", which the audit log would say")
 			continue

@@ -139,6 +139,9 @@ func (e *env) printRolledBack(results []update.RollbackResult) error {
 		default:
 			e.Log.Info(fmt.Sprintf("patch %s taken back%s, visible within %s", r.Patch, again(&r, "is"),
 				time.Duration(r.VisibleSeconds*float64(time.Second)).Round(100*time.Microsecond)))
+			if !r.Again {
+				e.Log.Info(fmt.Sprintf("what patch %s brought is not kept: to apply it again takes the patch itself", r.Patch))
+			}
 		}
 		if e.JSON {
 			if err := e.printJSONLine(&r); err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/relkit/relkit/pkg/engine/state"
 	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/journal"
 	"github.com/relkit/relkit/pkg/format/patch"
 	"github.com/relkit/relkit/pkg/format/signature"
@@ -91,20 +92,39 @@ func (a *applier) keptSource(id string) (Source, error) {
 	if err != nil {
 		return Source{}, err
 	}
-	var found *state.Transaction
+	last := lastTakenBack(all, id)
+	if last == nil || !last.TakenBack() {
+		return Source{}, a.notKept(last, id)
+	}
+	s, _, err := a.sourceOf(last)
+	return s, err
+}
+
+// lastTakenBack is the transaction that was taken back last, and whose patch does not
+// stand since; of those that id names, where it is not "", one that is kept comes
+// before one that is not. nil for none.
+func lastTakenBack(all []*state.Transaction, id string) (last *state.Transaction) {
+	stands := map[digest.Digest]bool{}
 	for _, t := range all {
-		if !t.TakenBack() || id != "" && !names(t, id) {
+		if t.Stands() {
+			stands[t.Find(journal.Begin).Patch] = true
+		}
+	}
+	later := func(t *state.Transaction) bool {
+		if last == nil || id != "" && t.TakenBack() != last.TakenBack() {
+			return last == nil || t.TakenBack()
+		}
+		return t.Find(journal.RolledBack).Seq > last.Find(journal.RolledBack).Seq
+	}
+	for _, t := range all {
+		if t.Find(journal.RolledBack) == nil || stands[t.Find(journal.Begin).Patch] || id != "" && !names(t, id) {
 			continue
 		}
-		if found == nil || t.Find(journal.RolledBack).Seq > found.Find(journal.RolledBack).Seq {
-			found = t
+		if later(t) {
+			last = t
 		}
 	}
-	if found == nil {
-		return Source{}, a.notKept(all, id)
-	}
-	s, _, err := a.sourceOf(found)
-	return s, err
+	return last
 }
 
 // sourceOf is what is kept of a transaction's patch, as a patch of which only the
@@ -141,15 +161,10 @@ func names(t *state.Transaction, word string) bool {
 	return begin != nil && (begin.PatchID == word || begin.Patch.String() == word || t.ID == word)
 }
 
-// notKept says why there is nothing to apply again, and which patch would do it.
-func (a *applier) notKept(all []*state.Transaction, id string) error {
+// notKept says why there is nothing to apply again, and which patch would do it; last
+// is what was taken back and is no longer kept, nil for nothing.
+func (a *applier) notKept(last *state.Transaction, id string) error {
 	list := "relkit patch-rollback" + a.opt.flags() + " --list  # lists what can be applied again"
-	var last *state.Transaction
-	for _, t := range all {
-		if t.Find(journal.RolledBack) != nil && !t.Stands() && (id == "" || names(t, id)) {
-			last = t
-		}
-	}
 	if last == nil && id == "" {
 		return failure.WithHint(failure.Errorf(failure.Refused, "no patch was taken back"), "%s", list)
 	}
@@ -166,7 +181,7 @@ func (a *applier) notKept(all []*state.Transaction, id string) error {
 		from = " from " + begin.From.Version
 	}
 	return failure.WithHint(failure.Errorf(failure.Refused, "patch %s was taken back, and what it brought is no longer kept: %s", begin.PatchID, whyFreed(whole)),
-		"relkit patch-apply%s %s.rkp  # the patch itself: %s %s%s, digest %s", a.opt.flags(), failure.Word(begin.PatchID), begin.To.Product, begin.To.Version, from, begin.Patch)
+		"relkit patch-apply%s %s.rkp  # the patch itself: %s %s%s, digest %s", a.flags(), failure.Word(begin.PatchID), begin.To.Product, begin.To.Version, from, begin.Patch)
 }
 
 // whyFreed is why the slots of a transaction that was taken back are gone.

@@ -88,7 +88,7 @@ func Apply(ctx context.Context, sources []Source, o ApplyOptions) (results []Res
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, m.Close()) }()
+	defer m.end(&err)
 	if m.confErr != nil {
 		return nil, m.confErr
 	}

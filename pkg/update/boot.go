@@ -67,7 +67,7 @@ func Boot(ctx context.Context, o BootOptions) (r *BootResult, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, m.Close()) }()
+	defer m.end(&err)
 	r = &BootResult{Schema: BootSchema, Done: []BootAction{}}
 	if o.DryRun {
 		return r, m.atBoot(r)

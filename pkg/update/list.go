@@ -2,7 +2,6 @@ package update
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/relkit/relkit/pkg/engine/state"
@@ -51,7 +50,7 @@ func ListTransactions(_ context.Context, o Options) (list *List, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, m.Close()) }()
+	defer m.end(&err)
 	list = &List{Schema: ListSchema, Transactions: []Transaction{}}
 	if list.Installed, err = m.target.State.Version(); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ package update
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
@@ -239,6 +240,15 @@ func (m *machine) makeState(path string) (fsys.FS, error) {
 	return fsys.Open(path)
 }
 
+// end gives the machine back at the end of a run. That the recovery before it has
+// changed the tree is told with what the run failed with.
+func (m *machine) end(err *error) {
+	*err = errors.Join(*err, m.Close())
+	if m.takenBack > 0 && !m.opt.DryRun {
+		*err = failure.Changed(*err)
+	}
+}
+
 // Close publishes what the audit log has gained, and gives the machine back.
 func (m *machine) Close() error {
 	m.publishAudit()
@@ -278,20 +288,36 @@ func (m *machine) recover() ([]Recovered, error) {
 	}
 	var out []Recovered
 	for _, r := range done {
-		m.countTakenBack(r.Found)
+		if changesTree(r.Found) {
+			m.takenBack++
+		}
 		out = append(out, Recovered{Transaction: r.ID, Found: r.Found, Now: r.Now})
 		if r.Found != "" {
-			m.opt.Log.Warn("an interrupted run was cleaned up", "transaction", r.ID, "was", r.Found, "is", r.Now)
+			m.opt.Log.Warn("an interrupted run was cleaned up"+becomes(r), "transaction", r.ID, "was", r.Found, "is", r.Now)
 		}
 	}
 	return out, err
 }
 
-// countTakenBack counts what a recovery takes back of what was to be seen in the tree.
-func (m *machine) countTakenBack(found journal.Event) {
+// changesTree tells whether the recovery of a transaction found so takes back what
+// was to be seen in the tree.
+func changesTree(found journal.Event) bool {
 	switch found {
 	case journal.Committing, journal.Committed, journal.Undoing, journal.Rollback:
-		m.takenBack++
+		return true
+	}
+	return false
+}
+
+// becomes says what the recovery of a transaction has made of the tree, for a message.
+func becomes(r transaction.Recovered) string {
+	switch b := r.Begin; {
+	case !changesTree(r.Found) || b == nil:
+		return ""
+	case b.From == nil || b.To == nil || b.From.Version == "" || *b.From == *b.To:
+		return fmt.Sprintf(": patch %s is taken back", b.PatchID)
+	default:
+		return fmt.Sprintf(": patch %s is taken back, %s %s is %s again", b.PatchID, b.To.Product, b.To.Version, b.From.Version)
 	}
 }
 
@@ -311,7 +337,9 @@ func (m *machine) recoverFirst() error {
 	if m.opt.DryRun {
 		all, err := m.target.State.Transactions()
 		for _, t := range interrupted(all) {
-			m.countTakenBack(t.Found)
+			if changesTree(t.Found) {
+				m.takenBack++
+			}
 			m.opt.Log.Warn("an interrupted run is there, which is cleaned up before anything else: what follows is of the tree as it is now",
 				"transaction", t.Transaction, "is", t.Found)
 		}
@@ -328,7 +356,7 @@ func Recover(_ context.Context, o Options) (done []Recovered, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, m.Close()) }()
+	defer m.end(&err)
 	if o.DryRun {
 		all, err := m.target.State.Transactions()
 		return interrupted(all), err

@@ -59,6 +59,58 @@ func (a *applier) tell(r *Result, s *transaction.Survey) {
 	}
 }
 
+// lookAfter tells what is no longer as the patch left it, which was applied last: that
+// it was applied is no promise of what the files are now. A config file is its
+// owner's, and once another patch came, that one may be why.
+func (a *applier) lookAfter(ctx context.Context, p *patch.Reader, r *Result) error {
+	if newest, err := a.newest(p); err != nil || !newest {
+		return err
+	}
+	b := *a
+	b.o.OnModified = "" // nothing is decided here
+	l, err := b.inspect(ctx, p)
+	if l == nil || l.entries == nil {
+		return err
+	}
+	if err != nil {
+		a.opt.Log.Warn("what the patch left is not looked at", "err", err)
+		return ctx.Err()
+	}
+	s, own := l.survey, map[string]bool{}
+	for _, d := range s.Deviations {
+		own[d.Path], own[d.New] = true, true
+	}
+	paths := slices.Clone(s.Changed)
+	for _, mm := range s.Mismatches {
+		if !mm.Base {
+			paths = append(paths, mm.Path)
+		}
+	}
+	slices.SortFunc(paths, manifest.Compare)
+	r.Modified = slices.DeleteFunc(escaped(slices.Compact(paths)), func(path string) bool { return own[path] })
+	if len(r.Modified) > 0 {
+		a.opt.Log.Warn(fmt.Sprintf("patch %s is applied, and %s; what restores them: relkit patch-apply%s --repair FULL.rkp",
+			r.Patch, changedSince(r.Modified), a.opt.flags()+a.o.Given.Trust))
+	}
+	return nil
+}
+
+// changedSince lists what is no longer as a patch left it.
+func changedSince(paths []string) string {
+	const shown = 20
+	text := fmt.Sprintf("%d of its paths were changed since:", len(paths))
+	if len(paths) == 1 {
+		text = "1 of its paths was changed since:"
+	}
+	for i, path := range paths {
+		if i == shown {
+			return text + fmt.Sprintf(" … and %d more", len(paths)-shown)
+		}
+		text += " " + path
+	}
+	return text
+}
+
 // deviations are all that stand once the patch is applied: its own, and those of
 // earlier patches at paths that this one does not touch.
 func (a *applier) deviations(s *transaction.Survey, r *Result) ([]journal.Deviation, error) {

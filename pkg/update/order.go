@@ -40,6 +40,20 @@ func (a *applier) stands(p *patch.Reader) (bool, error) {
 	return stands, nil
 }
 
+// newest tells whether the patch at hand is the one applied last of those that stand.
+func (a *applier) newest(p *patch.Reader) (bool, error) {
+	all, err := a.target.State.Transactions()
+	if err != nil {
+		return false, err
+	}
+	for _, t := range slices.Backward(all) {
+		if t.Stands() {
+			return t.Find(journal.Begin).Patch == p.ID(), nil
+		}
+	}
+	return false, nil
+}
+
 // ordered puts several patches into the order in which they can be applied. Of
 // each only the head is read, once its sign-offs were found good. Those that
 // stand come first: they are passed over.

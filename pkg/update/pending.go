@@ -149,7 +149,8 @@ func openApplier(o ApplyOptions) (*applier, error) {
 		return nil, err
 	}
 	if err := m.recoverFirst(); err != nil {
-		return nil, errors.Join(err, m.Close())
+		m.end(&err)
+		return nil, err
 	}
 	return &applier{machine: m, o: o}, nil
 }
@@ -160,7 +161,7 @@ func Commit(ctx context.Context, o ApplyOptions) (r *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, a.Close()) }()
+	defer a.end(&err)
 	t, err := a.pending()
 	if err != nil {
 		return nil, err
@@ -218,7 +219,11 @@ func (a *applier) commitStaged(ctx context.Context, t *state.Transaction) (*Resu
 		r.Status, r.Plan = Planned, plan
 		return r, nil
 	}
-	return r, a.commit(ctx, tx, a.runnerOf(t), r)
+	err = a.commit(ctx, tx, a.runnerOf(t), r)
+	if failure.Of(err) == failure.Restored && failure.Hint(err) == "" {
+		err = failure.WithHint(err, "relkit patch-apply%s --stage PATCH  # what was staged is given up", a.opt.flags()+a.o.Given.Trust)
+	}
+	return r, err
 }
 
 // resultOf is what a transaction that was staged earlier says of itself.
@@ -264,7 +269,7 @@ func Unstage(ctx context.Context, o Options) (r *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, a.Close()) }()
+	defer a.end(&err)
 	t, err := a.pending()
 	if err != nil || t == nil {
 		return nil, errors.Join(err, a.refuse(failure.Errorf(failure.Refused, "nothing is staged"), journal.AuditLine{}))
@@ -306,7 +311,7 @@ func Confirm(ctx context.Context, o ApplyOptions) (r *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, a.Close()) }()
+	defer a.end(&err)
 	t, err := a.pending()
 	if err != nil {
 		return nil, err

@@ -42,6 +42,9 @@ type Result struct {
 	Supersedes []string `json:"supersedes,omitempty"`
 	// Replaced are files that were changed, and are replaced all the same, vis(3)-escaped.
 	Replaced []string `json:"replaced,omitempty"`
+	// Modified are paths that were changed since, where the patch had been applied
+	// already and none came after it, but for config files; vis(3)-escaped.
+	Modified []string `json:"modified,omitempty"`
 	// Removed are what a full patch removes since the product manages it and the
 	// patch does not have it; Repaired what a repair restores; vis(3)-escaped.
 	Removed  []string `json:"removed,omitempty"`

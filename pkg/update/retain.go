@@ -2,7 +2,6 @@ package update
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -27,7 +26,7 @@ func Prune(_ context.Context, o Options, r *Retention) (freed []string, err erro
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, m.Close()) }()
+	defer m.end(&err)
 	if err := m.recoverFirst(); err != nil {
 		return nil, err
 	}

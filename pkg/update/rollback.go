@@ -52,6 +52,8 @@ type RollbackResult struct {
 	Modified []string `json:"modified,omitempty"`
 	// Deviations are config files that were changed since, and what becomes of each.
 	Deviations []journal.Deviation `json:"deviations,omitempty"`
+	// Again says that what the patch brought is kept, to apply it again without the patch.
+	Again bool `json:"again,omitempty"`
 	// HookFailed is what the post-rollback hook failed with; the old tree is back all the same.
 	HookFailed string `json:"hook_failed,omitempty"`
 	// Kept are what was left, and the names under which what stood there was kept, vis(3)-escaped.
@@ -66,7 +68,7 @@ func Rollback(ctx context.Context, o RollbackOptions) (results []RollbackResult,
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, m.Close()) }()
+	defer m.end(&err)
 	if err := m.recoverFirst(); err != nil {
 		return nil, err
 	}
@@ -251,7 +253,7 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 		return nil, err
 	}
 	r.VisibleSeconds = rb.Visible.Seconds()
-	r.Status, r.Kept = "rolled-back", rb.Kept()
+	r.Status, r.Kept, r.Again = "rolled-back", rb.Kept(), t.TakenBack()
 	return r, nil
 }
 

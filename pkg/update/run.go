@@ -20,7 +20,7 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 		return nil, err
 	}
 	r := a.newResult(p, accepted, recorded)
-	if done, err := a.known(p, s, r); err != nil || done {
+	if done, err := a.known(ctx, p, s, r); err != nil || done {
 		return r, err
 	}
 	w, err := a.worldNow()
@@ -100,14 +100,17 @@ func (a *applier) newResult(p *patch.Reader, accepted []trust.Accepted, recorded
 }
 
 // known tells whether the patch stands or waits already: r says so.
-func (a *applier) known(p *patch.Reader, s Source, r *Result) (bool, error) {
-	verify := p.Verify
-	if s.headOnly {
-		verify = func() error { return nil } // it was, when it was staged
-	}
-	if stands, err := a.stands(p); err != nil || stands {
+func (a *applier) known(ctx context.Context, p *patch.Reader, s Source, r *Result) (bool, error) {
+	stands, err := a.stands(p)
+	switch {
+	case err != nil:
+		return false, err
+	case stands && s.headOnly:
 		r.Status = Already
-		return true, errors.Join(err, verify())
+		return true, nil // it was verified when it was staged
+	case stands:
+		r.Status = Already
+		return true, errors.Join(a.lookAfter(ctx, p, r), p.Verify())
 	}
 	if waits, err := a.waits(p, r); err != nil || waits {
 		return true, errors.Join(err, p.Verify())
@@ -155,6 +158,9 @@ func (a *applier) inspect(ctx context.Context, p *patch.Reader) (l *inspected, e
 // admitTree decides by what the look at the tree found.
 func (a *applier) admitTree(h *patch.Header, l *inspected) (err error) {
 	if err := a.mismatchError(l.survey); err != nil {
+		return err
+	}
+	if err := a.admitInterpreters(h, l); err != nil {
 		return err
 	}
 	if l.boot, err = a.admitPlaces(h, l.survey); err != nil {

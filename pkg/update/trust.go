@@ -234,7 +234,7 @@ func ShowTrust(_ context.Context, o Options) (s *TrustState, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, m.Close()) }()
+	defer m.end(&err)
 	d, clock, err := m.readTrust()
 	if err != nil {
 		return nil, err
@@ -252,7 +252,7 @@ func UpdateTrust(_ context.Context, docs []*trust.Document, first bool, o Option
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, m.Close()) }()
+	defer m.end(&err)
 	_, clock, err := m.readTrust()
 	if err != nil {
 		return nil, m.refuse(err, journal.AuditLine{})
@@ -289,7 +289,7 @@ func ResetTime(_ context.Context, o Options) (s *TrustState, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, m.Close()) }()
+	defer m.end(&err)
 	if o.DryRun {
 		return ShowTrust(context.Background(), o)
 	}

@@ -12,6 +12,8 @@ type Recovered struct {
 	ID string
 	// Found is the state it was found in; Now the state it is in.
 	Found, Now journal.Event
+	// Begin is its first record, nil where nothing was recorded.
+	Begin *journal.Record
 }
 
 // Recover finishes or undoes whatever an interrupted run left, newest first,
@@ -33,7 +35,7 @@ func Recover(t Target) ([]Recovered, error) {
 		if err := recoverOne(t, j); err != nil {
 			return done, fmt.Errorf("recovering transaction %s (%s): %w", j.ID, found, err)
 		}
-		done = append(done, Recovered{ID: j.ID, Found: found, Now: j.Status()})
+		done = append(done, Recovered{ID: j.ID, Found: found, Now: j.Status(), Begin: j.Find(journal.Begin)})
 	}
 	return done, t.State.Settle()
 }

@@ -21,6 +21,8 @@ import (
 type Mismatch struct {
 	Path string
 	Why  string
+	// Base says that the patch is built on what the path had, whatever is to be there.
+	Base bool
 }
 
 // Survey is what a look at the tree found, and the plan that follows from it.
@@ -38,6 +40,8 @@ type Survey struct {
 	Replaced   []string
 	// Differing are the paths of the patch that are not as it has them.
 	Differing []string
+	// Changed are those of them that differ in more than times.
+	Changed []string
 	// NeedsFull says that a mismatch is one that a full patch would not have: the
 	// patch is built on content that was changed.
 	NeedsFull bool
@@ -278,7 +282,7 @@ func (s *Survey) hash(ctx context.Context, looks []look, jobs int) error {
 	}
 	for i, why := range bases {
 		if why != "" {
-			s.mismatch(s.entries.Bases[i].Path, "%s", why)
+			s.Mismatches = append(s.Mismatches, Mismatch{Path: s.entries.Bases[i].Path, Why: why, Base: true})
 			s.NeedsFull = true
 		}
 	}
@@ -345,7 +349,11 @@ func (s *Survey) judge(ctx context.Context, looks []look) ([]look, error) {
 	}
 	slices.SortFunc(todo, func(a, b look) int { return manifest.Compare(a.path(), b.path()) })
 	for i := range todo {
-		s.Differing = append(s.Differing, todo[i].path())
+		l := &todo[i]
+		s.Differing = append(s.Differing, l.path())
+		if l.New == nil || !l.found || differs(l.live, l.New, false) != "" {
+			s.Changed = append(s.Changed, l.path())
+		}
 	}
 	for i := 1; i < len(todo); i++ {
 		if todo[i].path() == todo[i-1].path() {
