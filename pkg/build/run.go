@@ -239,7 +239,7 @@ func (p *Project) verdict(ctx context.Context, outcomes []outcome) error {
 
 // driver answers a source's driver on a host.
 func (r *runner) driver(src config.Source, on *worker.Session) (source.Driver, error) {
-	return source.Open(src, r.p.sourceURL(src.URL), on, r.toolEnv(on))
+	return source.Open(src, r.p.sourceURL(src.URL), on, r.toolEnv(on), source.Memory{Dir: filepath.Join(r.p.state.dir, digestsDir), ReadOnly: r.opt.look})
 }
 
 // head asks a source for its head, once a run, from this machine.

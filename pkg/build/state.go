@@ -24,6 +24,7 @@ const (
 	buildsDir    = "builds"
 	locksDir     = "locks"
 	workDir      = "work"
+	digestsDir   = "digests" // of the files that sources are made of
 	historyFile  = "history.jsonl"
 	historyLock  = ".history.lock" // no builder's name begins with a dot
 	recordFile   = "build.json"

@@ -2,6 +2,8 @@ package source
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +27,7 @@ func TestMain(m *testing.M) {
 // upstream is a repository of one kind, made by its real client.
 type upstream struct {
 	vcs   string
+	name  string // vcs where ""
 	needs []string
 	// begin makes an empty repository at $UP and a tree at $WC to commit from,
 	// commit commits all that is in the tree, with the subject $1.
@@ -35,6 +38,8 @@ type upstream struct {
 	author, email     string // of what commit commits; "" where nobody knows
 	private           string
 	noHistory         bool
+	// pinned names one revision in relkit.toml, and asks nobody for it.
+	pinned bool
 }
 
 var upstreams = []upstream{
@@ -51,6 +56,8 @@ var upstreams = []upstream{
 		commit:    `cd $WC; hg -q addremove; hg -q commit -u 'A U Thor <a@example.com>' -m "$1"`,
 		branching: `cd $WC; hg -q branch side; echo side >side; hg -q add side; hg -q commit -u x -m side; hg -q update default`},
 	{vcs: "file", private: ".relkit", noHistory: true, begin: `mkdir $WC; ln -s $WC $UP`, commit: `:`, url: "/**"},
+	{vcs: "tar", needs: []string{"tar"}, private: ".relkit", noHistory: true, pinned: true, begin: `mkdir $WC`, commit: `cd $WC; tar -cf $UP .`},
+	{vcs: "tar", name: "tar.gz", needs: []string{"tar", "gzip"}, private: ".relkit", noHistory: true, pinned: true, begin: `mkdir $WC`, commit: `cd $WC; tar -czf $UP *`},
 }
 
 // row is an upstream, and a driver of it with a folder to work in.
@@ -74,7 +81,7 @@ func (r *row) sh(script string, args ...string) {
 
 func (r *row) open(src config.Source, url string) Driver {
 	r.t.Helper()
-	d, err := Open(src, url, r.host, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + r.dir, "LC_ALL=C.UTF-8", "GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_NOSYSTEM=1", "HGRCPATH="})
+	d, err := Open(src, url, r.host, []string{"PATH=" + os.Getenv("PATH"), "HOME=" + r.dir, "LC_ALL=C.UTF-8", "GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_NOSYSTEM=1", "HGRCPATH="}, Memory{Dir: r.dir + "/memory"})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -95,8 +102,19 @@ func newRow(t *testing.T, u *upstream) *row {
 	})
 	r.repo = filepath.Join(r.dir, "repo")
 	r.sh(u.begin)
-	r.d = r.open(config.Source{VCS: u.vcs}, filepath.Join(r.dir, "up")+u.url)
+	r.reopen()
 	return r
+}
+
+// reopen makes the driver that relkit.toml means now.
+func (r *row) reopen() {
+	r.t.Helper()
+	src := config.Source{Name: "src", VCS: r.vcs}
+	up := filepath.Join(r.dir, "up") + r.url
+	if data, err := os.ReadFile(up); err == nil && r.pinned {
+		src.SHA256 = fmt.Sprintf("%x", sha256.Sum256(data))
+	}
+	r.d = r.open(src, up)
 }
 
 // commit writes files, removes those that are "", commits and answers the head.
@@ -115,6 +133,7 @@ func (r *row) commit(subject string, files map[string]string) Revision {
 		}
 	}
 	r.sh(r.upstream.commit, subject)
+	r.reopen()
 	return r.head("")
 }
 
@@ -174,7 +193,7 @@ func (r *row) is(why, want string) {
 func TestConformance(t *testing.T) {
 	for i := range upstreams {
 		u := &upstreams[i]
-		t.Run(u.vcs, func(t *testing.T) {
+		t.Run(u.vcs+strings.TrimPrefix(u.name, u.vcs), func(t *testing.T) {
 			t.Parallel()
 			r := newRow(t, u)
 			before := time.Now().Add(-2 * time.Second)
@@ -323,13 +342,17 @@ func (r *row) testNames(one, three Revision) {
 func (r *row) testUnreachable() {
 	ctx, t := r.t.Context(), r.t
 	t.Helper()
-	gone := r.open(config.Source{VCS: r.vcs}, filepath.Join(r.dir, "nowhere")+r.url)
-	if _, err := gone.Head(ctx, ""); failure.Of(err) != failure.Failed {
+	gone := r.open(config.Source{VCS: r.vcs, SHA256: strings.Repeat("0", 64)}, filepath.Join(r.dir, "nowhere")+r.url)
+	_, err := gone.Head(ctx, "")
+	if r.pinned && err == nil {
+		err = gone.Fetch(ctx, r.repo, must(gone.Head(ctx, "")))
+	}
+	if failure.Of(err) != failure.Failed {
 		t.Errorf("a source that is away: %v", err)
 	}
 	short, cancel := context.WithCancel(ctx)
 	cancel()
-	if _, err := r.d.Head(short, ""); err == nil {
+	if _, err := r.d.Head(short, ""); err == nil && !r.pinned {
 		t.Error("asked though it was to stop")
 	}
 	r.sh(`cd "$1"; rm -rf "$2"/*; echo x >"$2"/junk; touch other`, r.repo, r.private)

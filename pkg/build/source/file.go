@@ -23,6 +23,8 @@ import (
 type files struct {
 	pristine
 	pattern string // absolute
+	memory  Memory
+	name    string // of the source
 }
 
 // found is a file that the pattern matches.
@@ -47,8 +49,10 @@ func (f *files) base() (dir, rest string) {
 	return path.Dir(f.pattern), path.Base(f.pattern)
 }
 
-// find lists and reads what matches. A symlink to a file counts as that file.
-func (f *files) find(ctx context.Context) (list []found, err error) {
+// find lists what matches, and reads what has changed since it was read; with fresh
+// all of it. A symlink to a file counts as that file.
+func (f *files) find(ctx context.Context, fresh bool) (list []found, err error) {
+	memory := f.memory.open(f.name)
 	dir, rest := f.base()
 	if dir, err = filepath.EvalSymlinks(dir); err != nil {
 		return nil, err
@@ -65,14 +69,18 @@ func (f *files) find(ctx context.Context) (list []found, err error) {
 		if err != nil || !info.Mode().IsRegular() {
 			return err
 		}
-		digest, err := digestFile(full)
+		digest, err := memory.of(full, info, fresh)
 		list = append(list, found{listed{digest, info.ModTime(), name}, full, info.Mode().Perm(), info.Size()})
 		return err
 	})
-	if err == nil && len(list) == 0 {
-		err = fmt.Errorf("no file matches %q", f.pattern)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(list) == 0:
+		return nil, fmt.Errorf("no file matches %q", f.pattern)
 	}
-	return list, err
+	_ = memory.save() // what is not kept is read again
+	return list, nil
 }
 
 // matches tells whether a pattern matches a name or a folder above it.
@@ -85,15 +93,19 @@ func matches(pattern, name string) bool {
 	return false
 }
 
-func digestFile(name string) (string, error) {
+// digestFile reads a file, and says what it was when it had been read.
+func digestFile(name string) (string, fs.FileInfo, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	defer f.Close()
 	h := sha256.New()
-	_, err = io.Copy(h, f)
-	return hex.EncodeToString(h.Sum(nil)), err
+	if _, err = io.Copy(h, f); err != nil {
+		return "", nil, err
+	}
+	info, err := f.Stat()
+	return hex.EncodeToString(h.Sum(nil)), info, err
 }
 
 // revision is the digest of the names, modes and digests of files.
@@ -106,7 +118,7 @@ func revision(list []found) Revision {
 }
 
 func (f *files) Head(ctx context.Context, _ string) (Revision, error) {
-	list, err := f.find(ctx)
+	list, err := f.find(ctx, false)
 	if err != nil {
 		return Revision{}, err
 	}
@@ -117,7 +129,9 @@ func (f *files) Fetch(ctx context.Context, repo string, rev Revision) error {
 	if has, err := f.has(ctx, repo, rev.ID); err != nil || has {
 		return err
 	}
-	list, err := f.find(ctx)
+	// What is put on a worker is read whatever its stamp says: where a file's digest
+	// was mistaken, this mends it and the next run goes on.
+	list, err := f.find(ctx, true)
 	if err != nil {
 		return err
 	}

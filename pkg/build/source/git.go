@@ -20,9 +20,11 @@ type git struct {
 	url string
 }
 
-// gitArgv is a git that runs no hook of anybody and leaves housekeeping alone.
+// gitArgv is a git that runs no hook of anybody, leaves housekeeping alone and
+// leaves no file of git LFS out, whatever .lfsconfig and a user's ~/.gitconfig say.
 func gitArgv(args ...string) []string {
-	return append([]string{"git", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "advice.detachedHead=false"}, args...)
+	return append([]string{"git", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "advice.detachedHead=false",
+		"-c", "lfs.fetchinclude=", "-c", "lfs.fetchexclude="}, args...)
 }
 
 func (g *git) run(ctx context.Context, dir string, args ...string) (string, error) {
@@ -43,6 +45,18 @@ func (g *git) Head(ctx context.Context, branch string) (Revision, error) {
 	if err != nil {
 		return Revision{}, err
 	}
+	head := symbolic(out, ref, branch)
+	switch {
+	case head.ID != "":
+		return head, nil
+	case branch == "":
+		return Revision{}, fmt.Errorf("repository %q has no commit on its default branch", g.url)
+	}
+	return Revision{}, g.noBranch(ctx, branch)
+}
+
+// symbolic reads what git ls-remote --symref says of a ref.
+func symbolic(out []byte, ref, branch string) Revision {
 	head := Revision{Branch: branch}
 	for line := range strings.Lines(string(out)) {
 		value, what, _ := strings.Cut(strings.TrimSpace(line), "\t")
@@ -55,13 +69,18 @@ func (g *git) Head(ctx context.Context, branch string) (Revision, error) {
 			head.ID = value
 		}
 	}
-	switch {
-	case head.ID != "":
-		return head, nil
-	case branch == "":
-		return Revision{}, fmt.Errorf("repository %q has no commit on its default branch", g.url)
+	return head
+}
+
+// noBranch is the error of a branch that was deleted, renamed, or never there: it
+// names the default branch, which it may be called now.
+func (g *git) noBranch(ctx context.Context, branch string) error {
+	err := failure.Errorf(failure.Usage, "repository %q has no branch %q", g.url, branch)
+	out, lerr := g.output(ctx, "/", pollTimeout, gitArgv("ls-remote", "--symref", "--", g.url, "HEAD")...)
+	if head := symbolic(out, "HEAD", ""); lerr == nil && head.Branch != "" {
+		return failure.Errorf(failure.Usage, "%w: its default branch is %q", err, head.Branch)
 	}
-	return Revision{}, failure.Errorf(failure.Usage, "repository %q has no branch %q", g.url, branch)
+	return err
 }
 
 // prepare makes repo a repository whose origin is the source.
@@ -102,25 +121,40 @@ func (g *git) has(ctx context.Context, repo, revision string) bool {
 	return err == nil
 }
 
-// Fetch gets a commit that Head answered, with its history.
+const (
+	// fetched is the ref that holds what was fetched last: one for all branches, as
+	// a branch "a" that is deleted may be followed by a branch "a/b".
+	fetched = "refs/relkit/HEAD"
+	// allTags makes the repository's tags those of the source, as git describe
+	// wants them: some may have been set after their commits were fetched.
+	allTags = "+refs/tags/*:refs/tags/*"
+)
+
+func (g *git) fetch(ctx context.Context, repo string, specs ...string) error {
+	_, err := g.run(ctx, repo, append([]string{"fetch", "-q", "--prune", "--update-shallow", "--no-recurse-submodules", "origin"}, specs...)...)
+	return err
+}
+
+// Fetch gets a commit that Head answered, with its history, and the tags.
 func (g *git) Fetch(ctx context.Context, repo string, rev Revision) error {
-	branch, revision := rev.Branch, rev.ID
-	if err := g.prepare(ctx, repo); err != nil || g.has(ctx, repo, revision) {
+	if err := g.prepare(ctx, repo); err != nil {
 		return err
 	}
-	spec := "+HEAD:refs/relkit/HEAD"
-	if branch != "" {
-		spec = "+refs/heads/" + branch + ":refs/relkit/heads/" + branch
+	if g.has(ctx, repo, rev.ID) {
+		return g.fetch(ctx, repo, allTags)
 	}
-	if _, err := g.run(ctx, repo, "fetch", "-q", "--no-tags", "--no-recurse-submodules", "origin", spec); err != nil {
+	spec := "+HEAD:" + fetched
+	if rev.Branch != "" {
+		spec = "+refs/heads/" + rev.Branch + ":" + fetched
+	}
+	if err := g.fetch(ctx, repo, spec, allTags); err != nil {
 		return err
 	}
-	if g.has(ctx, repo, revision) {
+	if g.has(ctx, repo, rev.ID) {
 		return nil
 	}
 	// The branch was rewound since Head looked.
-	_, err := g.run(ctx, repo, "fetch", "-q", "--no-tags", "--no-recurse-submodules", "origin", revision)
-	return err
+	return g.fetch(ctx, repo, rev.ID)
 }
 
 // Resolve gets the commit that a person calls rev: a branch, a tag, or a hash
@@ -132,8 +166,7 @@ func (g *git) Resolve(ctx context.Context, repo, rev string) (string, error) {
 	if fullHash.MatchString(rev) && g.has(ctx, repo, rev) {
 		return rev, nil
 	}
-	_, err := g.run(ctx, repo, "fetch", "-q", "--no-recurse-submodules", "origin", "+refs/heads/*:refs/relkit/heads/*", "+refs/tags/*:refs/tags/*")
-	if err != nil {
+	if err := g.fetch(ctx, repo, "+refs/heads/*:refs/relkit/heads/*", allTags); err != nil {
 		return "", err
 	}
 	candidates := []string{"refs/relkit/heads/" + rev, "refs/tags/" + rev}
@@ -146,7 +179,7 @@ func (g *git) Resolve(ctx context.Context, repo, rev string) (string, error) {
 		}
 	}
 	if fullHash.MatchString(rev) { // on no branch; some servers hand it out nevertheless
-		if _, err := g.run(ctx, repo, "fetch", "-q", "--no-tags", "origin", rev); err == nil && g.has(ctx, repo, rev) {
+		if err := g.fetch(ctx, repo, rev); err == nil && g.has(ctx, repo, rev) {
 			return rev, nil
 		}
 	}
@@ -166,8 +199,12 @@ func (g *git) Time(ctx context.Context, repo, revision string) (time.Time, error
 	return time.Unix(n, 0).UTC(), nil
 }
 
-// Count is the number of commits up to revision.
+// Count is the number of commits up to revision. A shallow repository has not all
+// of them, and a number that is wrong would be a version that is.
 func (g *git) Count(ctx context.Context, repo, revision string) (int, error) {
+	if shallow, err := g.run(ctx, repo, "rev-parse", "--is-shallow-repository"); err != nil || shallow == "true" {
+		return 0, errors.Join(err, fmt.Errorf("counting commits: repository %q is shallow", g.url))
+	}
 	out, err := g.run(ctx, repo, "rev-list", "--count", revision)
 	if err != nil {
 		return 0, err
@@ -222,45 +259,77 @@ func (g *git) Touched(ctx context.Context, repo, old, now string) (paths []strin
 // Checkout puts a commit and its submodules into repo's own tree. Clean removes
 // everything that is not the commit's.
 func (g *git) Checkout(ctx context.Context, repo, revision string, clean bool) error {
-	if err := g.largeFiles(ctx, repo, revision); err != nil {
+	large, err := g.prepareLarge(ctx, repo, revision)
+	if err != nil {
 		return err
 	}
 	if _, err := g.run(ctx, repo, "checkout", "-q", "--force", "--detach", revision); err != nil {
-		return err
+		return largeError(err)
 	}
-	if _, err := g.host.Stat(ctx, repo, ".gitmodules"); err == nil {
-		if _, err := g.run(ctx, repo, "submodule", "--quiet", "sync", "--recursive"); err != nil {
+	if large {
+		if err := g.fillLarge(ctx, repo); err != nil {
 			return err
 		}
-		if _, err := g.run(ctx, repo, "submodule", "--quiet", "update", "--init", "--recursive", "--force"); err != nil {
-			return err
-		}
-		if clean {
-			if _, err := g.run(ctx, repo, "submodule", "--quiet", "foreach", "--recursive", "git clean -dffxq"); err != nil {
-				return err
-			}
-		}
 	}
-	if clean {
-		_, err := g.run(ctx, repo, "clean", "-dffxq")
+	if err := g.submodules(ctx, repo, clean); err != nil || !clean {
 		return err
 	}
-	return nil
+	_, err = g.run(ctx, repo, "clean", "-dffxq")
+	return err
 }
 
-// largeFiles makes repo's checkouts get the files that git LFS keeps elsewhere,
-// where a commit has some: without it a build would find pointers in their place.
-func (g *git) largeFiles(ctx context.Context, repo, revision string) error {
-	_, err := g.run(ctx, repo, "grep", "-q", "-e", "filter=lfs", revision, "--", ":(glob)**/.gitattributes")
-	if err != nil {
-		var none *toolError
-		if errors.As(err, &none) && none.said == "" { // status 1: nothing was found
+// submodules checks out what a tree's .gitmodules names, and theirs in turn: level
+// by level, since the URL of a module's own module may be another in the commit
+// that the module is brought to.
+func (g *git) submodules(ctx context.Context, repo string, clean bool) error {
+	if _, err := g.host.Stat(ctx, repo, ".gitmodules"); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		return err
 	}
-	if _, err := g.run(ctx, repo, "lfs", "install", "--local", "--skip-repo"); err != nil {
-		return fmt.Errorf("the repository uses git LFS (git-lfs): %w", err)
+	if _, err := g.run(ctx, repo, "submodule", "--quiet", "sync"); err != nil {
+		return err
+	}
+	if _, err := g.run(ctx, repo, "submodule", "--quiet", "update", "--init", "--force"); err != nil {
+		return submoduleError(largeError(err))
+	}
+	modules, err := g.run(ctx, repo, "submodule", "--quiet", "foreach", `printf '%s\0' "$sm_path"`)
+	if err != nil {
+		return err
+	}
+	for name := range strings.SplitSeq(modules, "\x00") {
+		if name == "" {
+			continue
+		}
+		if err := g.submodule(ctx, path.Join(repo, name), clean); err != nil {
+			return fmt.Errorf("submodule %q: %w", name, err)
+		}
 	}
 	return nil
+}
+
+// submodule completes the tree of a module that is checked out.
+func (g *git) submodule(ctx context.Context, dir string, clean bool) error {
+	large, err := g.prepareLarge(ctx, dir, "HEAD")
+	if err == nil && large {
+		err = g.fillLarge(ctx, dir)
+	}
+	if err == nil {
+		err = g.submodules(ctx, dir, clean)
+	}
+	if err == nil && clean {
+		_, err = g.run(ctx, dir, "clean", "-dffxq")
+	}
+	return err
+}
+
+// submoduleError says what to do where git refuses the URL of a submodule that is
+// a path: it trusts none that is not the user's own word (CVE-2022-39253).
+func submoduleError(err error) error {
+	var failed *toolError
+	if errors.As(err, &failed) && strings.Contains(failed.said, "transport 'file' not allowed") {
+		err = failure.WithHint(err, "git config --global protocol.file.allow always  # on the worker, where you trust every source")
+	}
+	return err
 }

@@ -65,7 +65,7 @@ type Host interface {
 
 // Open answers the driver for a source at a URL, or a path that is absolute. env is
 // the environment of the client's programs.
-func Open(src config.Source, url string, host Host, env []string) (Driver, error) {
+func Open(src config.Source, url string, host Host, env []string, memory Memory) (Driver, error) {
 	switch src.VCS {
 	case "git":
 		return &git{tool{host, env}, url}, nil
@@ -75,7 +75,7 @@ func Open(src config.Source, url string, host Host, env []string) (Driver, error
 		// HGPLAIN: as scripts want it, whatever the user's hgrc says.
 		return &hg{tool{host, append(slices.Clone(env), "HGPLAIN=1")}, url}, nil
 	case "file":
-		return &files{pristine{tool{host, env}}, url}, nil
+		return &files{pristine{tool{host, env}}, url, memory, src.Name}, nil
 	case "tar":
 		return &archive{pristine{tool{host, env}}, url, src.SHA256}, nil
 	}
@@ -135,7 +135,10 @@ type toolError struct {
 func (e *toolError) Error() string {
 	text := e.name + ": " + e.result.String()
 	if e.said != "" {
-		lines := strings.Split(e.said, "\n")
+		lines := slices.DeleteFunc(strings.Split(e.said, "\n"), func(l string) bool {
+			// git's advice would take the place of what is wrong.
+			return strings.TrimSpace(l) == "" || l == "Please make sure you have the correct access rights" || l == "and the repository exists."
+		})
 		text += ": " + strings.Join(lines[max(0, len(lines)-3):], "; ")
 	}
 	return text

@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path"
 	"regexp"
@@ -47,7 +48,7 @@ func (a *archive) Fetch(ctx context.Context, repo string, rev Revision) error {
 		return err
 	}
 	file := dir + ".tar"
-	err = a.host.Put(ctx, file, 0o600, &checked{r: in, h: sha256.New(), url: a.url, want: a.digest})
+	err = a.host.Put(ctx, file, 0o600, &checked{r: in, h: sha256.New(), url: a.shown(), want: a.digest})
 	if cerr := in.Close(); err == nil {
 		err = cerr
 	}
@@ -77,7 +78,7 @@ func (a *archive) open(ctx context.Context) (io.ReadCloser, error) {
 		return os.Open(a.url)
 	}
 	if !strings.HasPrefix(a.url, "http://") && !strings.HasPrefix(a.url, "https://") {
-		return nil, failure.Errorf(failure.Usage, "bad URL %q of an archive, want a path, http:// or https://", a.url)
+		return nil, failure.Errorf(failure.Usage, "bad URL %q of an archive, want a path, http:// or https://", a.shown())
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.url, nil)
@@ -86,7 +87,7 @@ func (a *archive) open(ctx context.Context) (io.ReadCloser, error) {
 		return nil, err
 	}
 	idle := &idleReader{cancel: cancel}
-	idle.timer = time.AfterFunc(pollTimeout, func() { cancel(fmt.Errorf("%s: nothing came for %v", a.url, pollTimeout)) })
+	idle.timer = time.AfterFunc(pollTimeout, func() { cancel(fmt.Errorf("%s: nothing came for %v", a.shown(), pollTimeout)) })
 	answer, err := http.DefaultClient.Do(req)
 	if err != nil {
 		idle.stop()
@@ -94,10 +95,18 @@ func (a *archive) open(ctx context.Context) (io.ReadCloser, error) {
 	}
 	if answer.StatusCode != http.StatusOK {
 		idle.stop()
-		return nil, fmt.Errorf("getting %s: %s", a.url, answer.Status)
+		return nil, fmt.Errorf("getting %s: %s", a.shown(), answer.Status)
 	}
 	idle.ReadCloser = answer.Body
 	return idle, nil
+}
+
+// shown is the URL without a password: errors are read by many.
+func (a *archive) shown() string {
+	if u, err := url.Parse(a.url); err == nil {
+		return u.Redacted()
+	}
+	return "the archive"
 }
 
 // idleReader cancels what it reads from where nothing comes for too long.
