@@ -37,6 +37,7 @@ func buildCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "rev", Usage: "build this commit, tag or branch of the first source: `R`"},
 			&cli.StringFlag{Name: "branch", Usage: "build branch `B` of the first source"},
 			&cli.StringSliceFlag{Name: "set", Usage: "give the steps a value: `K=V`"},
+			&cli.StringSliceFlag{Name: "patch", Usage: "a try build: apply the diff in `[SOURCE=]FILE`, or - for standard input, to the sources"},
 			&cli.BoolFlag{Name: "clean", Usage: "build in trees that hold nothing of earlier builds"},
 			&cli.BoolFlag{Name: "keep-going", Usage: "build the other builders after one has failed"},
 			&cli.BoolFlag{Name: "plan", Usage: "print what would be built where, build nothing"},
@@ -73,6 +74,9 @@ func runBuild(e *env, c *cli.Context) error {
 	if c.Bool("dry-run") && !c.Bool("prune") {
 		return failure.WithHint(failure.Errorf(failure.Usage, "--dry-run goes with --prune"), "relkit build --plan")
 	}
+	if err := checkTry(c, chosen); err != nil {
+		return err
+	}
 	p, err := build.Open(c.String("config"), c.String("state"))
 	if err != nil {
 		return err
@@ -97,6 +101,9 @@ func runBuild(e *env, c *cli.Context) error {
 	}
 	opt, err := e.buildOptions(c)
 	if err != nil {
+		return err
+	}
+	if opt.Diffs, err = e.readDiffs(c, p); err != nil {
 		return err
 	}
 	names, err := e.operands(c, 0, -1)
@@ -234,6 +241,9 @@ func historyLine(ev record.BuildEvent) string {
 	line := fmt.Sprintf("%s/%d %s %s %.1fs", ev.Builder, ev.Number, ev.Status, ev.Started.Format(time.RFC3339), ev.DurationSeconds)
 	if ev.Version != "" {
 		line += " version " + ev.Version
+	}
+	if ev.Reason == "try" {
+		line += " try"
 	}
 	if ev.TestsTotal > 0 {
 		line += fmt.Sprintf(" tests %d/%d", ev.TestsTotal-ev.TestsFailed, ev.TestsTotal)

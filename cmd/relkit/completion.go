@@ -59,7 +59,7 @@ type completedValue struct {
 // What the words that name a value in the help stand for. A word that is in
 // neither cannot be completed.
 var (
-	fileValues = []string{"FILE", "KEYFILE", "SCRIPT", "PROGRAM", "PATCH", "OLD", "ARTIFACT", "SOURCE", "REF", "DOCUMENT"}
+	fileValues = []string{"FILE", "[SOURCE=]FILE", "KEYFILE", "SCRIPT", "PROGRAM", "PATCH", "OLD", "ARTIFACT", "SOURCE", "REF", "DOCUMENT"}
 	dirValues  = []string{"DIR"}
 )
 

@@ -73,6 +73,8 @@ func (r *runner) announceSince(name string) error {
 			continue
 		case err != nil:
 			continue // another version of relkit wrote it
+		case b.IsTry():
+			continue // who asked for it has been told: by relkit itself
 		}
 		dropped, err := r.spool.Queue(notify.Judge(b, s.before(name, numbers[:i])), r.p.facts(b))
 		r.noteOutcomes(dropped)
@@ -90,6 +92,9 @@ func (s state) before(name string, numbers []int) []*record.Build {
 	for _, n := range slices.Backward(numbers[max(0, len(numbers)-maxRow):]) {
 		b, err := s.load(name, n)
 		if err != nil {
+			continue
+		}
+		if b.IsTry() {
 			continue
 		}
 		if list = append(list, b); b.Status == record.BuildSuccess {

@@ -237,7 +237,9 @@ func (s state) endedSince(name string, n int) ([]*record.Build, error) {
 		}
 		b, err := s.load(name, k)
 		if err == nil {
-			list = append(list, b)
+			if !b.IsTry() { // nothing follows a try
+				list = append(list, b)
+			}
 			continue
 		}
 		if _, err := os.Lstat(filepath.Join(s.build(name, k), runningFile)); !errors.Is(err, fs.ErrNotExist) {

@@ -121,7 +121,7 @@ func (r *runner) onWorker(ctx context.Context, c *Cell, was *record.Build) (b *r
 			err = errors.Join(err, cerr)
 		}
 	}()
-	j := &job{r: r, cell: c, on: on, work: workFolder(on.Dir, c.Name)}
+	j := &job{r: r, cell: c, on: on, work: r.workFolder(on.Dir, c.Name)}
 	j.doing("fetching the sources")
 	if err := j.fetch(ctx); err != nil {
 		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
@@ -167,7 +167,7 @@ func (j *job) fetch(ctx context.Context) error {
 		checkout = "incremental"
 	}
 	clean := j.r.opt.Clean || j.cell.order != nil && j.cell.order.clean
-	if clean && checkout == "incremental" {
+	if (clean || j.r.try()) && checkout == "incremental" {
 		checkout = "clean"
 	}
 	for i, name := range j.cell.builder.Sources {
@@ -219,6 +219,8 @@ func (j *job) fetchHead(ctx context.Context, tr *tree, src config.Source, index 
 func (j *job) reason(ctx context.Context, was *record.Build) (string, error) {
 	reason := "asked"
 	switch o := j.cell.order; {
+	case j.r.try():
+		return "try", nil
 	case j.r.opt.Force:
 		return "forced", nil
 	case o != nil:
@@ -303,7 +305,7 @@ func (j *job) begin(ctx context.Context, was *record.Build, reason, cookie strin
 		Relkit: record.BuildRelkit{Version: j.r.opt.Version}, Matrix: j.cell.Axes, Set: j.r.opt.Set,
 		Sources: []record.BuildSource{}, Changes: []record.BuildChange{}, Steps: []record.BuildStep{}, Artifacts: []record.BuildArtifact{},
 		Worker: record.BuildWorker{Name: j.cell.Worker.Name, Kind: j.on.Kind, Host: j.on.Host, OS: j.on.OS, Arch: j.on.Arch, Slots: j.cell.Slots}}
-	j.build.Needs = needRecords(j.needs)
+	j.build.Needs, j.build.Try = needRecords(j.needs), j.r.diffRecords()
 	if j.cell.order != nil {
 		j.build.Schedule = j.cell.order.schedule
 	}
@@ -315,6 +317,9 @@ func (j *job) begin(ctx context.Context, was *record.Build, reason, cookie strin
 		return err
 	}
 	if err := s.settleOwed(j.cell); err != nil {
+		return err
+	}
+	if err := j.keepDiffs(); err != nil {
 		return err
 	}
 	return os.Mkdir(filepath.Join(j.dir, logDir), 0o755)
@@ -355,6 +360,9 @@ func (j *job) execute(ctx context.Context) (failed string, err error) {
 		if err := j.checkOut(ctx, t); err != nil {
 			return "", err
 		}
+	}
+	if failed, err = j.applyDiffs(ctx); failed != "" || err != nil {
+		return failed, err
 	}
 	handed, err := j.handOver(ctx)
 	if err != nil {

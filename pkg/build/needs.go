@@ -61,7 +61,8 @@ func agree(a, b map[string]string) bool {
 }
 
 // chooseNeeds finds the builds whose artifacts a cell is given: of this run where
-// it built them, else the last good ones.
+// it built them, else the last good ones. A try build is given the try builds of
+// its own run: both have the diff; what is no try build is never given one.
 func (r *runner) chooseNeeds(c *Cell) ([]need, error) {
 	list := r.p.needs(c)
 	for i := range list {
@@ -70,7 +71,7 @@ func (r *runner) chooseNeeds(c *Cell) ([]need, error) {
 			return nil, r.p.cfg.ErrorAt([]any{"builder", c.index, "needs"}, "builder.needs: no cell of builder %q agrees with %s", n.builder, c.Name)
 		}
 		for _, cell := range n.cells {
-			b, err := r.p.state.lastGood(cell.Name)
+			b, err := r.neededOf(cell.Name)
 			if errors.Is(err, fs.ErrNotExist) {
 				err = failure.Errorf(failure.Refused, "it needs %s, of which there is no good build", cell.Name)
 				err = failure.WithHint(err, "relkit build %s %s%s", failure.Word(cell.Name), failure.Word(c.Name), r.p.given)
@@ -82,6 +83,16 @@ func (r *runner) chooseNeeds(c *Cell) ([]need, error) {
 		}
 	}
 	return list, nil
+}
+
+func (r *runner) neededOf(cell string) (*record.Build, error) {
+	r.mu.Lock()
+	b := r.tried[cell]
+	r.mu.Unlock()
+	if b != nil {
+		return b, nil
+	}
+	return r.p.state.lastGood(cell)
 }
 
 // lastGood is the newest build of a cell that succeeded; fs.ErrNotExist where

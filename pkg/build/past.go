@@ -47,6 +47,9 @@ func builtOf(b *record.Build) string {
 	if len(parts) == 0 {
 		return ""
 	}
+	for _, d := range b.Try { // or a test that the diff breaks would count as flaky
+		parts = append(parts, "diff "+d.Source+"="+d.Digest.String())
+	}
 	for _, k := range slices.Sorted(maps.Keys(b.Set)) {
 		parts = append(parts, "set "+k+"="+b.Set[k])
 	}
@@ -61,6 +64,9 @@ func (s state) past(name string, n int) (*pastBuild, error) {
 			return nil, nil
 		}
 		return nil, err
+	}
+	if b.IsTry() { // what a diff did is nobody else's history
+		return nil, nil
 	}
 	p := &pastBuild{number: n, of: builtOf(b), steps: map[string]float64{}}
 	for _, step := range b.Steps {

@@ -77,6 +77,9 @@ func Open(file, stateDir string) (*Project, error) {
 // Builders counts what relkit.toml describes.
 func (p *Project) Builders() int { return len(p.cfg.Builders) }
 
+// HasSource tells whether relkit.toml has a source of this name.
+func (p *Project) HasSource(name string) bool { return p.sourceIndex(name) >= 0 }
+
 // abs is a path of relkit.toml.
 func (p *Project) abs(path string) string {
 	if filepath.IsAbs(path) {

@@ -139,27 +139,30 @@ func (p *Project) pruneBuilder(name string, now time.Time, dry bool, needed map[
 
 // kept are the builds that stay: the newest ones, as many as project.keep says of
 // all and of those that did not succeed, if they are young enough; and those that
-// must.
+// must. Try builds are counted by themselves: many of them push out no other.
 func (p *Project) kept(name string, numbers []int, now time.Time) (map[int]bool, error) {
 	k := p.cfg.Project.Keep
 	keep := map[int]bool{}
-	all, bad := 0, 0
+	var all, bad [2]int // of try builds the second
 	for _, n := range slices.Backward(numbers) {
-		all++
 		b, err := p.state.load(name, n)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			keep[n] = true // of another version of relkit: none of ours to judge
 			continue
 		}
-		good := err == nil && b.Status == record.BuildSuccess
+		good, kind := err == nil && b.Status == record.BuildSuccess, 0
+		if err == nil && b.IsTry() {
+			kind = 1
+		}
+		all[kind]++
 		young := true
 		if err == nil && k.Days > 0 {
 			young = now.Sub(b.Finished) <= time.Duration(k.Days)*24*time.Hour
 		}
 		if !good {
-			bad++
+			bad[kind]++
 		}
-		keep[n] = young && (k.Builds == 0 || all <= k.Builds) && (good || k.Failed == 0 || bad <= k.Failed)
+		keep[n] = young && (k.Builds == 0 || all[kind] <= k.Builds) && (good || k.Failed == 0 || bad[kind] <= k.Failed)
 		if k.Pinned == nil || *k.Pinned {
 			_, err := os.Lstat(filepath.Join(p.state.build(name, n), pinnedFile))
 			keep[n] = keep[n] || err == nil

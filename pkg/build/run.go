@@ -35,6 +35,9 @@ type Options struct {
 	Set map[string]string
 	// Clean builds in trees that hold nothing of earlier builds.
 	Clean bool
+	// Diffs make try builds, of what was asked for with the diffs applied. They go to
+	// nobody as good builds, and nobody is told of them.
+	Diffs []Diff
 	// KeepGoing builds the others after one has failed.
 	KeepGoing bool
 	// Jobs is how many builds run at a time; 0 is as many as the worker has slots.
@@ -86,8 +89,9 @@ type runner struct {
 
 	mu    sync.Mutex // guards what follows, and the calls of Show and Done
 	heads map[string]*headOf
-	here  *worker.Session // this machine, from which sources are asked
-	err   error           // of Done
+	here  *worker.Session          // this machine, from which sources are asked
+	err   error                    // of Done
+	tried map[string]*record.Build // the try builds of this run that succeeded, by cell
 }
 
 // headOf is the head of a branch, asked for once a run so that all builders
@@ -118,6 +122,9 @@ func (p *Project) newRunner(cells []Cell, opt Options) (*runner, error) {
 			return nil, failure.Errorf(failure.Usage, "bad name %q for a value: want letters, digits, \".\", \"_\" and \"-\", and none of %s", k, strings.Join(config.Placeholders, " "))
 		}
 	}
+	if err := p.checkDiffs(cells, &opt); err != nil {
+		return nil, err
+	}
 	for i := range cells {
 		c := &cells[i]
 		if err := p.checkSubstitutions(c, opt.Set); err != nil {
@@ -132,9 +139,17 @@ func (p *Project) newRunner(cells []Cell, opt Options) (*runner, error) {
 			return nil, failure.Errorf(failure.Usage, "builder %q has no source to take a revision of", c.builder.Name)
 		}
 	}
-	r := &runner{p: p, opt: opt, heads: map[string]*headOf{}}
+	r := &runner{p: p, opt: opt, heads: map[string]*headOf{}, tried: map[string]*record.Build{}}
 	r.spool = r.newSpool()
 	return r, nil
+}
+
+// workFolder is a cell's folder for its work trees on a worker.
+func (r *runner) workFolder(dir, name string) string {
+	if r.try() {
+		return workFolder(dir, tryDir, name)
+	}
+	return workFolder(dir, workDir, name)
 }
 
 func (p *Project) sourceIndex(name string) int {
@@ -169,6 +184,9 @@ func (r *runner) ended(o *outcome) (stop bool) {
 	defer r.mu.Unlock()
 	if o.build != nil && o.build.Status != record.BuildSuccess || o.err != nil {
 		stop = !r.opt.KeepGoing
+	}
+	if o.build != nil && o.build.IsTry() && o.build.Status == record.BuildSuccess {
+		r.tried[o.build.Builder] = o.build
 	}
 	if o.build != nil && r.opt.Done != nil && r.err == nil {
 		if r.err = r.opt.Done(o.build, r.p.state.build(o.build.Builder, o.build.Number)); r.err != nil {

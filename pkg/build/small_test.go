@@ -54,7 +54,7 @@ func TestLeadsOut(t *testing.T) {
 }
 
 func TestWorkFoldersOfCells(t *testing.T) {
-	if got := workFolder("/s", "fw[cc=gcc,os=el9]"); got != "/s/work/fw+cc-gcc+os-el9" {
+	if got := workFolder("/s", workDir, "fw[cc=gcc,os=el9]"); got != "/s/work/fw+cc-gcc+os-el9" {
 		t.Error(got)
 	}
 }

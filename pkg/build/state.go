@@ -60,12 +60,12 @@ func (s state) build(name string, n int) string {
 
 func numberName(n int) string { return fmt.Sprintf("%06d", n) }
 
-// workFolder is a builder's folder for its work trees, in the project's folder on
-// a worker. A cell's name holds what makes and shells take for their own; "+" and
+// workFolder is a builder's folder for its work trees, below one of the folders of
+// a project on a worker: workDir, tryDir. A cell's name holds what makes and shells take for their own; "+" and
 // "-" are harmless, and as no name of a builder holds a "+", no two cells share a folder.
-func workFolder(dir, name string) string {
+func workFolder(dir, below, name string) string {
 	name = strings.NewReplacer("[", "+", ",", "+", "=", "-", "]", "").Replace(name)
-	return path.Join(dir, workDir, name)
+	return path.Join(dir, below, name)
 }
 
 // prepare makes the folders that a builder needs.
@@ -136,7 +136,7 @@ func (s state) load(name string, n int) (*record.Build, error) {
 }
 
 // previous is the newest build before number n that came to an answer: success
-// or failed; nil where there is none.
+// or failed; nil where there is none. Try builds answer another question.
 func (s state) previous(name string, n int) (*record.Build, error) {
 	numbers, err := s.numbers(name)
 	if err != nil {
@@ -150,7 +150,7 @@ func (s state) previous(name string, n int) (*record.Build, error) {
 		if err != nil {
 			continue // not there, or of another version of relkit: no answer to compare with
 		}
-		if b.Status == record.BuildSuccess || b.Status == record.BuildFailed {
+		if !b.IsTry() && (b.Status == record.BuildSuccess || b.Status == record.BuildFailed) {
 			return b, nil
 		}
 	}
@@ -199,8 +199,11 @@ func (s state) finish(b *record.Build) error {
 	return s.settle(b)
 }
 
-// settle moves the links and ends the build.
+// settle moves the links, though not to a try build, and ends the build.
 func (s state) settle(b *record.Build) error {
+	if b.IsTry() {
+		return os.Remove(filepath.Join(s.build(b.Builder, b.Number), runningFile))
+	}
 	if err := s.link(b.Builder, lastLink, b.Number); err != nil {
 		return err
 	}

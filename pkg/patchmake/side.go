@@ -17,6 +17,7 @@ import (
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/patch"
+	"github.com/relkit/relkit/pkg/format/record"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 	"github.com/relkit/relkit/pkg/sys/tree"
 )
@@ -191,17 +192,36 @@ func (s *side) findBuild(which string) error {
 	if info, err := os.Stat(artifacts); err != nil || !info.IsDir() {
 		return nil // a tree that happens to hold a build.json
 	}
-	record, n, err := digest.OfReader(io.LimitReader(f, maxRecord+1))
-	if err != nil || n > maxRecord {
-		return errors.Join(err, fmt.Errorf("reading build.json: %d bytes", n))
+	data, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
+	if err != nil || len(data) > maxRecord {
+		return errors.Join(err, fmt.Errorf("reading build.json: %d bytes", len(data)))
+	}
+	if err := s.fit(data); err != nil {
+		return err
 	}
 	full, err := filepath.Abs(s.dir)
 	if err != nil {
 		return err
 	}
 	name := filepath.Base(filepath.Dir(full)) + "/" + filepath.Base(full)
-	s.build = &patch.Build{Side: which, Build: name, Record: record}
+	s.build = &patch.Build{Side: which, Build: name, Record: digest.Of(data)}
 	s.dir = artifacts
+	return nil
+}
+
+// fit refuses the artifacts of a build that nobody should be given: one that did
+// not succeed, and one of a diff, which no revision has.
+func (s *side) fit(data []byte) error {
+	b, err := record.DecodeBuild(data)
+	switch {
+	case err != nil: // of another version of relkit, or of another tool
+		return nil
+	case b.IsTry():
+		err = failure.Errorf(failure.Refused, "%q is a try build: it was made with a diff that no revision has", s.name)
+		return failure.WithHint(err, "relkit build %s  # once the diff is committed", failure.Word(b.Builder))
+	case b.Status != record.BuildSuccess:
+		return failure.Errorf(failure.Refused, "%q is a build that did not succeed: %s: %s", s.name, b.Status, b.Error)
+	}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -56,6 +57,9 @@ func (s *Situation) reproduce(f *Facts) string {
 	var args []string
 	if len(s.Build.Sources) > 0 && s.Build.Sources[0].Revision != "" {
 		args = append(args, "--rev", s.Build.Sources[0].Revision)
+	}
+	for _, d := range s.Build.Try {
+		args = append(args, "--patch", d.Source+"="+filepath.Join(f.Folder, d.Path))
 	}
 	for _, k := range slices.Sorted(maps.Keys(s.Build.Set)) {
 		args = append(args, "--set", k+"="+s.Build.Set[k])
@@ -144,6 +148,9 @@ func (s *Situation) Text(f *Facts, tail bool) string {
 	for _, src := range b.Sources {
 		field("Revision", "%s %s %s", src.Name, src.Revision, src.Branch)
 	}
+	for _, d := range b.Try {
+		field("Diff", "%s %s, %d bytes", d.Source, filepath.Join(f.Folder, d.Path), d.SizeBytes)
+	}
 	if b.Version != "" {
 		field("Version", "%s", b.Version)
 	}
@@ -171,6 +178,9 @@ func (s *Situation) Text(f *Facts, tail bool) string {
 // sentence is the first line of the text.
 func (s *Situation) sentence() string {
 	name := fmt.Sprintf("%s/%d of %s", s.Build.Builder, s.Build.Number, s.Build.Project)
+	if s.Build.IsTry() {
+		name += ", with a diff that is tried,"
+	}
 	switch s.Event {
 	case broke:
 		if s.lastGood == nil {

@@ -57,8 +57,8 @@ type Build struct {
 	Builder string      `json:"builder"`
 	Number  int         `json:"number"`
 	Status  BuildStatus `json:"status"`
-	// Reason is why it was built: "asked", "change", "forced", or "schedule" or
-	// "dependent" where a time or another build made it due.
+	// Reason is why it was built: "asked", "change", "forced", "try", or "schedule"
+	// or "dependent" where a time or another build made it due.
 	Reason string `json:"reason"`
 	// Schedule is the schedule that had it built.
 	Schedule string `json:"schedule,omitempty"`
@@ -78,10 +78,13 @@ type Build struct {
 	// Set holds what --set gave.
 	Set     map[string]string `json:"set,omitempty"`
 	Sources []BuildSource     `json:"sources"`
-	Needs   []BuildNeed       `json:"needs,omitempty"`
-	Changes []BuildChange     `json:"changes"`
-	Steps   []BuildStep       `json:"steps"`
-	Tests   *BuildTests       `json:"tests,omitempty"`
+	// Try are the diffs that were applied to the sources: what was built is of no
+	// revision, and is neither a builder's last build nor what others go by.
+	Try     []BuildDiff   `json:"try,omitempty"`
+	Needs   []BuildNeed   `json:"needs,omitempty"`
+	Changes []BuildChange `json:"changes"`
+	Steps   []BuildStep   `json:"steps"`
+	Tests   *BuildTests   `json:"tests,omitempty"`
 	// Slower holds at most MaxBuildTestNames steps and tests.
 	Slower    []BuildSlower   `json:"slower,omitempty"`
 	Artifacts []BuildArtifact `json:"artifacts"`
@@ -116,6 +119,15 @@ type BuildSource struct {
 	Checkout string    `json:"checkout"`
 	// Count is the number of commits up to Revision, where the source can tell.
 	Count int `json:"count,omitempty"`
+}
+
+// BuildDiff is a diff that a try build was made with.
+type BuildDiff struct {
+	Source string `json:"source"`
+	// Path is where it is kept, from the build's folder: "try/01-fw.diff".
+	Path      string        `json:"path"`
+	SizeBytes int64         `json:"size_bytes"`
+	Digest    digest.Digest `json:"digest"`
 }
 
 // BuildNeed is a build whose artifacts this one was given.
@@ -259,6 +271,11 @@ func (b *Build) check() error {
 			return fmt.Errorf("step %d: bad log path %q", i+1, s.Log)
 		}
 	}
+	for _, d := range b.Try {
+		if !strings.HasPrefix(d.Path, "try/") || path.Clean(d.Path) != d.Path || d.Source == "" || d.SizeBytes < 0 || d.Digest.IsZero() {
+			return fmt.Errorf("try: bad diff %q of source %q", d.Path, d.Source)
+		}
+	}
 	for _, n := range b.Needs {
 		if n.Builder == "" || n.Number < 1 {
 			return fmt.Errorf("need: bad build %q %d", n.Builder, n.Number)
@@ -269,6 +286,9 @@ func (b *Build) check() error {
 	}
 	return checkArtifacts(b.Artifacts)
 }
+
+// IsTry tells whether it is a try build.
+func (b *Build) IsTry() bool { return len(b.Try) > 0 }
 
 func checkArtifacts(list []BuildArtifact) error {
 	for _, a := range list {

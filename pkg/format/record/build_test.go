@@ -18,6 +18,7 @@ func sampleBuild() *Build {
 		Relkit: BuildRelkit{Version: "v1"}, Worker: BuildWorker{Name: "local", Kind: "local", OS: "linux", Arch: "amd64", Slots: 2},
 		Matrix: map[string]string{"cc": "gcc"}, Set: map[string]string{"k": "v"},
 		Sources: []BuildSource{{Name: "fw", VCS: "git", URL: "/srv/fw", Branch: "main", Revision: strings.Repeat("a", 40), Time: when, Checkout: "clean", Count: 12}},
+		Try:     []BuildDiff{{Source: "fw", Path: "try/01-fw.diff", SizeBytes: 3, Digest: digest.Of([]byte("abc"))}},
 		Needs:   []BuildNeed{{Builder: "lib", Number: 3, Artifacts: []BuildArtifact{{Path: "artifacts/x", SizeBytes: 3, Digest: digest.Of([]byte("abc")), Mode: "0644"}}}},
 		Changes: []BuildChange{{Source: "fw", Revision: "b", Author: "A", Email: "a@x", Time: when, Subject: "s"}},
 		Steps: []BuildStep{{Number: 1, Name: "compile", Argv: []string{"make"}, Status: BuildFailed, Reason: "exit", Exit: &exit, Log: "log/01-compile.log.zst"},
@@ -59,6 +60,7 @@ func TestBuildMistakes(t *testing.T) {
 		`bad path`:                  func(b *Build) { b.Artifacts[0].Path = "artifacts/../x" },
 		"is not escaped":            func(b *Build) { b.Artifacts[0].Path = "artifacts/a b" },
 		"need lib/3: artifact: bad": func(b *Build) { b.Needs[0].Artifacts[0].Path = "artifacts/../x" },
+		"try: bad diff":             func(b *Build) { b.Try[0].Path = "try/../x" },
 		"need: bad build":           func(b *Build) { b.Needs[0].Number = 0 },
 		"want a size and a":         func(b *Build) { b.Artifacts[0].Digest = digest.Digest{} },
 	} {
