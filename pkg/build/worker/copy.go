@@ -24,31 +24,29 @@ const (
 	maxNoise = 1 << 20
 )
 
-// script is what the worker's shell runs. Where the worker has this very relkit
-// already, it becomes the supervisor without another word. Else it asks for a copy,
-// which the digest in its name stands for: it is there whole, or not at all.
+// script is what the worker's shell runs. It reads the table of the relkits that
+// there are, and where the worker has the one for it already, it becomes the
+// supervisor without another word. Else it asks for a copy, which the digest in its
+// name stands for: it is there whole, or not at all.
 //
 // What it says to relkit stands on lines that begin with the cookie, so that
 // nothing that start files print is taken for it.
-func script(dir, cookie string, heartbeat time.Duration, list []binary) string {
-	var cases strings.Builder
-	for _, b := range list {
-		fmt.Fprintf(&cases, "%s) h=%s s=%d ;;\n", quote(b.machine), b.digest, b.size)
-	}
+func script(dir, cookie string, heartbeat time.Duration) string {
 	d := quote(dir)
 	if dir == "" {
 		d = `${XDG_CACHE_HOME:-$HOME/.cache}/relkit`
 	}
-	return strings.NewReplacer("COOKIE", cookie, "NAME", process.CookieName, "DIR", d, "CASES\n", cases.String(),
-		"ARG", process.SuperviseArg, "BEAT", heartbeat.String(), "PATHS", defaultPath).Replace(`NAME=COOKIE; export NAME
+	return strings.NewReplacer("COOKIE", cookie, "NAME", process.CookieName, "DIR", d, "ARG", process.SuperviseArg, "BEAT", heartbeat.String(),
+		"PATHS", defaultPath).Replace(`NAME=COOKIE; export NAME
 PATH=${PATH:-PATHS}; export PATH
 [ -n "$HOME" ] || HOME=$(getent passwd "$(id -u)" | cut -d: -f6); export HOME
 d=DIR
 m=$(uname -sm)
-case $m in
-CASES
-*) echo "COOKIE none $m"; exit 1 ;;
-esac
+h=
+while read -r x y z && [ "$x" ]; do
+	[ "$z" != "$m" ] || { h=$x s=$y; }
+done
+[ "$h" ] || { echo "COOKIE none $m"; exit 1; }
 b=$d/bin/relkit-$h
 [ -x "$b" ] || (
 	umask 077
@@ -60,6 +58,15 @@ b=$d/bin/relkit-$h
 echo "COOKIE ready $d"
 exec "$b" ARG BEAT
 `)
+}
+
+// table is what the script reads first: a line for each relkit, and an empty one.
+func table(list []binary) string {
+	var text strings.Builder
+	for _, b := range list {
+		fmt.Fprintf(&text, "%s %d %s\n", b.digest, b.size, b.machine)
+	}
+	return text.String() + "\n"
 }
 
 // defaultPath is that of a worker that has none.

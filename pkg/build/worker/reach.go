@@ -54,30 +54,25 @@ func Check(w config.Worker) (key string, err error) {
 	return kind(w), err
 }
 
-// reach has a worker's shell run a script, whose text is asked for when it is needed.
-func reach(ctx context.Context, w config.Worker, o Options, text func() (string, error)) (*process.Link, error) {
-	if kind(w) == SSH {
-		return reachSSH(ctx, w.SSH, o, text)
+// reach has a worker's shell run a script.
+func reach(ctx context.Context, w config.Worker, o Options, text string) (*process.Link, error) {
+	// The login shell may be any: it is told in words that all of them understand.
+	command := "exec /bin/sh -c " + quote(text)
+	switch kind(w) {
+	case SSH:
+		return reachSSH(ctx, w.SSH, o, command)
+	case OpenSSH:
+		argv, err := sshArgv(w.OpenSSH, command)
+		if err != nil {
+			return nil, err
+		}
+		return process.Command(argv, os.Environ())
+	default:
+		return process.Command(srunArgv(*w.Slurm, o, text), os.Environ())
 	}
-	script, err := text()
-	if err != nil {
-		return nil, err
-	}
-	if kind(w) == Slurm {
-		return process.Command(srunArgv(*w.Slurm, o, script), os.Environ())
-	}
-	argv, err := sshArgv(w.OpenSSH, shellCommand(script))
-	if err != nil {
-		return nil, err
-	}
-	return process.Command(argv, os.Environ())
 }
 
-// shellCommand runs a script where the login shell may be any: it is told in words
-// that all of them understand.
-func shellCommand(script string) string { return "exec /bin/sh -c " + quote(script) }
-
-func reachSSH(ctx context.Context, host string, o Options, text func() (string, error)) (*process.Link, error) {
+func reachSSH(ctx context.Context, host string, o Options, command string) (*process.Link, error) {
 	target, err := ssh.ParseTarget(host)
 	if err != nil {
 		return nil, err
@@ -86,11 +81,7 @@ func reachSSH(ctx context.Context, host string, o Options, text func() (string, 
 	if err != nil {
 		return nil, err
 	}
-	script, err := text()
-	var p *ssh.Process
-	if err == nil {
-		p, err = c.Start(ctx, shellCommand(script))
-	}
+	p, err := c.Start(ctx, command)
 	if err != nil {
 		c.Close()
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -126,18 +127,17 @@ func openLocal(w config.Worker, o Options) (*Session, error) {
 }
 
 func openRemote(ctx context.Context, w config.Worker, o Options) (*Session, error) {
-	// To read all of relkit takes a while: it goes along with the way to the worker.
-	copies := sync.OnceValues(binaries)
-	go copies()
-	l, err := reach(ctx, w, o, func() (string, error) {
-		list, err := copies()
-		return script(w.Dir, o.Cookie, o.Heartbeat, list), err
-	})
+	l, err := reach(ctx, w, o, script(w.Dir, o.Cookie, o.Heartbeat))
 	if err != nil {
 		return nil, err
 	}
-	list, err := copies()
+	// To read all of relkit takes a while, in which the shell there starts.
+	list, err := binaries()
+	if err == nil {
+		_, err = io.WriteString(l.In, table(list))
+	}
 	if err != nil {
+		l.Kill()
 		return nil, err
 	}
 	// A Slurm job waits for its turn.

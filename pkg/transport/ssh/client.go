@@ -34,8 +34,9 @@ type Options struct {
 
 // Client is a connection.
 type Client struct {
-	conn  *ssh.Client
-	agent io.Closer
+	conn   *ssh.Client
+	agent  io.Closer
+	prompt *promptConn
 }
 
 // Dial connects to a host that is known, with a key that it accepts.
@@ -74,13 +75,14 @@ func dial(ctx context.Context, t Target, o Options) (*Client, error) {
 	}
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	keys := loadKeys(ctx, o)
-	client, err := handshake(conn, t, keys, hosts)
+	prompt := &promptConn{Conn: conn}
+	client, err := handshake(prompt, t, keys, hosts)
 	if !stop() || err != nil {
 		conn.Close()
 		keys.Close()
 		return nil, because(ctx, err)
 	}
-	return &Client{conn: client, agent: keys}, nil
+	return &Client{conn: client, agent: keys, prompt: prompt}, nil
 }
 
 // because is the reason that ctx gives for an error, where it ended.
@@ -136,6 +138,7 @@ type Process struct {
 func (c *Client) Start(ctx context.Context, command string) (*Process, error) {
 	stop := context.AfterFunc(ctx, func() { c.conn.Close() })
 	p, err := c.start(command)
+	c.prompt.enough.Store(true)
 	if !stop() {
 		return nil, context.Cause(ctx)
 	}
