@@ -55,7 +55,7 @@ func (e *env) verifyAudit(c *cli.Context, s *state.State) error {
 		e.Log.Info(fmt.Sprintf("lines from %d on are kept; those before, which end with %s, were removed for their age", checked.First, checked.Start.Digest))
 	}
 	if checked.Untold > 0 {
-		e.Log.Info(fmt.Sprintf("%d events of the journals are not in the log yet: a relkit works on this machine, or the next run adds them", checked.Untold))
+		e.Log.Warn(fmt.Sprintf("%d events of the journals are not in the log: a relkit works on this machine, one was interrupted (the next adds them), or the end of the log was cut off", checked.Untold))
 	}
 	if r.Signed != nil && r.Signed.Count < r.Count {
 		e.Log.Warn(fmt.Sprintf("the log is signed up to line %d; %d lines after it are not", r.Signed.Count, r.Count-r.Signed.Count))

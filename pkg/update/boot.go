@@ -89,8 +89,11 @@ func Boot(ctx context.Context, o BootOptions) (r *BootResult, err error) {
 		}
 		act := BootAction{Transaction: t.ID, Patch: t.Records[0].PatchID, Found: t.Status()}
 		kernel, reason := transaction.Touches(m.target, t, kernelGlobs)
-		if reason == nil {
+		switch {
+		case reason == nil:
 			reason = a.boot(ctx, t, o)
+		case t.Status() == journal.Armed: // its plan cannot be read, now or at the next boot
+			reason = a.giveUp(t, reason)
 		}
 		if t.Active() { // its rollback is given up
 			reason = errors.Join(reason, a.runnerOf(t).undoPreRollback(ctx, t))
