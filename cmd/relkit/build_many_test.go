@@ -16,12 +16,14 @@ import (
 
 // TestManyRelkitsAtOnce: 20 processes build 4 builders at the same time, and some
 // of them are killed: no number is lost or given twice, the history can be read,
-// and nothing stays locked. RELKIT_TEST_BUILDS is how many builds, 40 by default.
+// and nothing stays locked. RELKIT_TEST_BUILDS is how many builds, 40 by default,
+// and RELKIT_TEST_KILLS how many relkits are killed at least.
 func TestManyRelkitsAtOnce(t *testing.T) {
 	total := 40
 	if n, err := strconv.Atoi(os.Getenv("RELKIT_TEST_BUILDS")); err == nil {
 		total = n
 	}
+	kills, _ := strconv.Atoi(os.Getenv("RELKIT_TEST_KILLS"))
 	p := &project{t, t.TempDir()}
 	text := "[project]\nname = \"fw\"\nstate = \"state\"\n[[lock]]\nname = \"jtag\"\nslots = 2\n"
 	for i := range 4 {
@@ -68,7 +70,7 @@ func TestManyRelkitsAtOnce(t *testing.T) {
 			seen[key] = true
 			built++
 		}
-		return built >= total || t.Failed()
+		return built >= total && killed >= kills || t.Failed()
 	}
 	var wg sync.WaitGroup
 	for i := range 20 {
@@ -78,8 +80,12 @@ func TestManyRelkitsAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
+	before := built
 	if one(false); t.Failed() { // puts in order what was killed
 		return
+	}
+	if built != before+4 {
+		t.Errorf("with all others gone, %d of 4 builders are built", built-before)
 	}
 	out, err := p.relkit("build", "--history", "--json").Output()
 	if err != nil {
