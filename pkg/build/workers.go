@@ -22,7 +22,7 @@ import (
 func (r *runner) open(ctx context.Context, c *Cell, cookie string) (*worker.Session, error) {
 	project := r.p.onWorkers()
 	return worker.Open(ctx, c.Worker, worker.Options{Cookie: cookie, Dir: r.p.state.dir, Project: project, Key: project + "/" + c.Name,
-		Slots: c.Slots, LookupEnv: r.opt.LookupEnv, Heartbeat: r.opt.heartbeat})
+		Trees: r.workFolder("", c.Name), Slots: c.Slots, LookupEnv: r.opt.LookupEnv, Heartbeat: r.opt.heartbeat})
 }
 
 // onWorkers is the name of the project's folder on a worker that others may use

@@ -39,6 +39,7 @@ type openArgs struct {
 	Cookie  string `json:"cookie"`
 	Project string `json:"project"`
 	Key     string `json:"key"`
+	Trees   []byte `json:"trees,omitempty"`
 }
 
 // opened answers it.
@@ -80,6 +81,11 @@ func (h *host) open(ctx context.Context, raw json.RawMessage, _ io.Reader, _ io.
 	}
 	if err := prune(filepath.Join(dir, binDir)); err != nil {
 		return nil, fmt.Errorf("removing old copies of relkit: %w", err)
+	}
+	if len(a.Trees) > 0 {
+		if err := useTrees(filepath.Join(string(answer.Dir), string(a.Trees))); err != nil {
+			return nil, fmt.Errorf("removing trees that no build has used for long: %w", err)
+		}
 	}
 	return answer, ctx.Err()
 }

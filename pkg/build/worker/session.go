@@ -77,6 +77,9 @@ type Options struct {
 	// Key says what the session is for. A worker ends an earlier session of the
 	// same key: the one who starts this one knows that it is a left one.
 	Key string
+	// Trees is the folder of the build's trees below Dir; those beside it that no
+	// build has used for long are removed. "" for a session that has none.
+	Trees string
 	// Slots is how many things the build does at a time; what Slurm is asked for.
 	Slots int
 	// LookupEnv is the caller's environment; nil is os.LookupEnv.
@@ -120,7 +123,13 @@ func openLocal(w config.Worker, o Options) (*Session, error) {
 	if w.Dir != "" {
 		s.Dir = filepath.Join(w.Dir, o.Project)
 	}
-	if s.Description, err = describe(o.LookupEnv); err != nil {
+	if o.Trees != "" {
+		err = useTrees(filepath.Join(s.Dir, o.Trees))
+	}
+	if err == nil {
+		s.Description, err = describe(o.LookupEnv)
+	}
+	if err != nil {
 		return nil, errors.Join(err, sup.Close())
 	}
 	return s, nil
@@ -148,7 +157,7 @@ func openRemote(ctx context.Context, w config.Worker, o Options) (*Session, erro
 	sup := process.Attach(l, o.Cookie, o.Heartbeat)
 	s := &Session{Kind: kind(w), Files: remoteFiles{sup}, sup: sup, close: sync.OnceValue(func() error { return closeRemote(sup) })}
 	var at opened
-	if err := s.sup.Call(ctx, "open", openArgs{Dir: []byte(dir), Cookie: o.Cookie, Project: o.Project, Key: o.Key}, nil, nil, &at); err != nil {
+	if err := s.sup.Call(ctx, "open", openArgs{Dir: []byte(dir), Cookie: o.Cookie, Project: o.Project, Key: o.Key, Trees: []byte(o.Trees)}, nil, nil, &at); err != nil {
 		return nil, errors.Join(err, s.sup.Close())
 	}
 	s.Description, s.Dir = at.Description, string(at.Dir)
