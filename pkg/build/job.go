@@ -124,6 +124,9 @@ func (r *runner) onWorker(ctx context.Context, c *Cell, was *record.Build) (b *r
 	j := &job{r: r, cell: c, on: on, work: r.workFolder(on.Dir, c.Name)}
 	j.doing("fetching the sources")
 	if err := j.fetch(ctx); err != nil {
+		if full := j.outOfRoom(ctx, saysNoRoom([]byte(err.Error()))); full != nil {
+			err = fmt.Errorf("%w: %w", full, err)
+		}
 		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
 	}
 	if j.needs, err = r.chooseNeeds(c); err != nil {

@@ -109,6 +109,9 @@ func (j *job) step(ctx context.Context, step *config.Step, r *record.BuildStep, 
 	if cerr := log.Close(); err == nil && cerr != nil {
 		err = cerr
 	}
+	if err == nil && r.Status == record.BuildFailed {
+		err = j.outOfRoom(ctx, slices.ContainsFunc(log.Tail(), saysNoRoom))
+	}
 	if err != nil {
 		return fmt.Errorf("step %q: %w", r.Name, err)
 	}

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Info is a file, folder or symlink on a worker.
@@ -42,6 +44,8 @@ type Files interface {
 	Find(ctx context.Context, root, pattern string) (Found, error)
 	// Get reads regular files below root, one after the other; each reads r to its end.
 	Get(ctx context.Context, root string, names []string, each func(info Info, r io.Reader) error) error
+	// Space tells how much room there is where a folder is or is to be.
+	Space(ctx context.Context, dir string) (Space, error)
 	// Put writes a file below an existing folder, whole or not at all.
 	Put(ctx context.Context, path string, mode fs.FileMode, r io.Reader) error
 }
@@ -49,6 +53,12 @@ type Files interface {
 // Found is what Find lists, each sorted by path. Of a folder that matches, all
 // that is below it is listed.
 type Found struct{ Files, Folders []Info }
+
+// Space is the room of a file system, in bytes. Where it has no inode left, none is free.
+type Space struct {
+	Free uint64 `json:"free"` // for everybody, not only for root
+	Size uint64 `json:"size"`
+}
 
 // localFiles are this machine's.
 type localFiles struct{}
@@ -163,6 +173,26 @@ func getLocal(root, name string, each func(Info, io.Reader) error) error {
 	defer f.Close()
 	info.Path = name
 	return each(info, f)
+}
+
+func (localFiles) Space(_ context.Context, dir string) (Space, error) {
+	var st unix.Statfs_t
+	for {
+		err := unix.Statfs(dir, &st)
+		if err == nil {
+			break
+		}
+		if above := filepath.Dir(dir); errors.Is(err, fs.ErrNotExist) && above != dir {
+			dir = above
+			continue
+		}
+		return Space{}, &fs.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	s := Space{Free: st.Bavail * uint64(st.Bsize), Size: st.Blocks * uint64(st.Bsize)}
+	if st.Files > 0 && st.Ffree == 0 {
+		s.Free = 0
+	}
+	return s, nil
 }
 
 func (localFiles) Put(_ context.Context, path string, mode fs.FileMode, r io.Reader) error {

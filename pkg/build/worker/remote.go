@@ -30,6 +30,7 @@ func Handlers() map[string]process.Handler {
 		"remove-named": handler(func(ctx context.Context, a pathArgs) (any, error) {
 			return nil, local.RemoveNamed(ctx, string(a.Root), a.names()...)
 		}),
+		"space": handler(func(ctx context.Context, a pathArgs) (any, error) { return local.Space(ctx, string(a.Root)) }),
 		"stat": streamer(func(ctx context.Context, a pathArgs, w *bufio.Writer) error {
 			list, err := local.Stat(ctx, string(a.Root), a.names()...)
 			return errors.Join(err, writeInfos(w, list))
@@ -309,6 +310,11 @@ func noEOF(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+func (f remoteFiles) Space(ctx context.Context, dir string) (s Space, err error) {
+	err = f.sup.Call(ctx, "space", pathArgs{Root: []byte(dir)}, nil, nil, &s)
+	return s, err
 }
 
 func (f remoteFiles) Put(ctx context.Context, path string, mode fs.FileMode, r io.Reader) error {
