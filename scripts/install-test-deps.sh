@@ -19,7 +19,10 @@ busybox             busybox-static
 cmake               cmake
 cpio                cpio
 curl                curl
+diffoscope          diffoscope-minimal
+disorderfs          disorderfs
 e2fsck              e2fsprogs
+faketime            faketime
 fish                fish
 fw_printenv         libubootenv-tool
 g++                 g++

@@ -38,6 +38,7 @@ func buildCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "branch", Usage: "build branch `B` of the first source"},
 			&cli.StringSliceFlag{Name: "set", Usage: "give the steps a value: `K=V`"},
 			&cli.StringSliceFlag{Name: "patch", Usage: "a try build: apply the diff in `[SOURCE=]FILE`, or - for standard input, to the sources"},
+			&cli.BoolFlag{Name: "repro", Usage: "build twice, on two workers where two match, and compare the artifacts"},
 			&cli.BoolFlag{Name: "clean", Usage: "build in trees that hold nothing of earlier builds"},
 			&cli.BoolFlag{Name: "keep-going", Usage: "build the other builders after one has failed"},
 			&cli.BoolFlag{Name: "plan", Usage: "print what would be built where, build nothing"},
@@ -124,7 +125,7 @@ func runBuild(e *env, c *cli.Context) error {
 func (e *env) buildOptions(c *cli.Context) (build.Options, error) {
 	opt := build.Options{
 		IfChanged: c.Bool("if-changed"), Force: c.Bool("force"), Rev: c.String("rev"), Branch: c.String("branch"),
-		Clean: c.Bool("clean"), KeepGoing: c.Bool("keep-going"), Set: map[string]string{}, Version: strings.TrimPrefix(versionLine(), "relkit "),
+		Clean: c.Bool("clean"), Repro: c.Bool("repro"), KeepGoing: c.Bool("keep-going"), Set: map[string]string{}, Version: strings.TrimPrefix(versionLine(), "relkit "),
 		LookupEnv: e.LookupEnv, Now: e.Now, Log: e.Log, Verbose: e.Verbose, Progress: e.console.Progress(ui.Items),
 		Show: func(label, line string) { fmt.Fprintf(e.console, "%s | %s\n", label, ui.Visible(line)) },
 		Done: e.buildPrinter(c.String("print")),

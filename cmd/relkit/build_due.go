@@ -16,7 +16,7 @@ func (e *env) buildDue(c *cli.Context, p *build.Project) error {
 	if _, err := e.operands(c, 0, 0); err != nil {
 		return err
 	}
-	for _, name := range []string{"if-changed", "force", "rev", "branch", "clean"} {
+	for _, name := range []string{"if-changed", "force", "rev", "branch", "clean", "repro"} {
 		if c.IsSet(name) {
 			return failure.Errorf(failure.Usage, "--due and --%s exclude each other", name)
 		}

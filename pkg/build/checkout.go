@@ -9,6 +9,9 @@ import (
 	"github.com/relkit/relkit/pkg/format/record"
 )
 
+// emptyDir is the folder of the steps of a builder without sources.
+const emptyDir = ".empty"
+
 // tree is a source in a builder's work folder on the worker.
 type tree struct {
 	source.Driver
@@ -63,7 +66,7 @@ func (j *job) folders(ctx context.Context) (made func() error) {
 	if len(j.trees) > 0 {
 		j.cwd = j.trees[0].dir
 	} else {
-		j.cwd = path.Join(j.work, ".empty")
+		j.cwd = path.Join(j.work, emptyDir)
 		others = append(others, j.cwd)
 	}
 	done := make(chan error, 1)

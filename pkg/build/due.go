@@ -20,6 +20,7 @@ type order struct {
 	reason    string // as record.Build has it
 	schedule  string
 	clean     bool
+	repro     bool
 	ifChanged bool
 	sources   []string // that count for ifChanged; none is all
 	owed      []owed   // what is settled with it
@@ -87,19 +88,12 @@ func (p *Project) scheduled() ([]Cell, error) {
 	var names []string
 	for i := range p.cfg.Schedules {
 		s := &p.cfg.Schedules[i]
-		if s.Repro {
-			return nil, p.noRepro(i)
-		}
 		names = append(names, p.cfg.ScheduleBuilders(s)...)
 	}
 	if len(names) == 0 {
 		return nil, p.cfg.ErrorAt(nil, "no builder")
 	}
 	return p.Plan(names)
-}
-
-func (p *Project) noRepro(schedule int) error {
-	return p.cfg.ErrorAt([]any{"schedule", schedule, "repro"}, "schedule %q: repro is not supported by this version", p.cfg.Schedules[schedule].Name)
 }
 
 // due lists what is to be built now. Where changes is false, only what the times
@@ -264,7 +258,7 @@ func (p *Project) orderOf(c *Cell, list []owed) *order {
 				o.reason = "dependent"
 			}
 		}
-		o.clean = o.clean || s.Clean
+		o.clean, o.repro = o.clean || s.Clean, o.repro || s.Repro
 		if !s.OnlyIfChanged {
 			o.ifChanged = false
 		}
@@ -282,7 +276,7 @@ func (r *runner) changed(ctx context.Context, c *Cell) (*order, error) {
 			continue
 		}
 		with := *c
-		with.order = &order{reason: "change", schedule: s.Name, clean: s.Clean, ifChanged: true, sources: s.Sources}
+		with.order = &order{reason: "change", schedule: s.Name, clean: s.Clean, repro: s.Repro, ifChanged: true, sources: s.Sources}
 		was, err := r.p.state.previous(c.Name, 0)
 		if err != nil {
 			return nil, err

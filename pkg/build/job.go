@@ -38,10 +38,19 @@ type job struct {
 	// testText counts the bytes of the tests' messages and details.
 	testText int
 	past     *pastBuilds // what the build is compared with
-	goOn     bool        // the step that failed is one to go on after
+	running  running     // what runningFile says of the build
+	// differs is, for the second of two builds, what it is built under.
+	differs *circumstances
+	goOn    bool // the step that failed is one to go on after
 }
 
-func (j *job) label() string { return j.build.Builder + "/" + strconv.Itoa(j.build.Number) + ":" }
+func (j *job) label() string {
+	label := j.build.Builder + "/" + strconv.Itoa(j.build.Number) + ":"
+	if j.differs != nil {
+		label += " again:"
+	}
+	return label
+}
 
 // outcome is what became of a cell.
 type outcome struct {
@@ -136,6 +145,11 @@ func (r *runner) onWorker(ctx context.Context, c *Cell, was *record.Build) (b *r
 	if err != nil || reason == "" {
 		return nil, r.unchanged(ctx, c, err)
 	}
+	if r.repro(c) {
+		if err := j.emptyFolder(ctx); err != nil {
+			return nil, err
+		}
+	}
 	made := j.folders(ctx)
 	if err := j.begin(ctx, was, reason, cookie); err != nil {
 		return nil, err
@@ -143,6 +157,9 @@ func (r *runner) onWorker(ctx context.Context, c *Cell, was *record.Build) (b *r
 	failed := ""
 	if err = made(); err == nil {
 		failed, err = j.execute(ctx)
+	}
+	if err == nil && failed == "" && r.repro(c) {
+		failed, err = j.again(ctx)
 	}
 	// The worker puts its part in order while the record is being written.
 	go on.Close()
@@ -170,7 +187,7 @@ func (j *job) fetch(ctx context.Context) error {
 		checkout = "incremental"
 	}
 	clean := j.r.opt.Clean || j.cell.order != nil && j.cell.order.clean
-	if (clean || j.r.try()) && checkout == "incremental" {
+	if (clean || j.r.try() || j.r.repro(j.cell)) && checkout == "incremental" {
 		checkout = "clean"
 	}
 	for i, name := range j.cell.builder.Sources {
@@ -315,8 +332,8 @@ func (j *job) begin(ctx context.Context, was *record.Build, reason, cookie strin
 	if err := j.describe(); err != nil {
 		return err
 	}
-	r := running{Started: j.build.Started, Reason: reason, Cookie: cookie, PID: os.Getpid(), Partial: j.build}
-	if err := s.start(j.cell.Name, n, r); err != nil {
+	j.running = running{Started: j.build.Started, Reason: reason, Cookie: cookie, PID: os.Getpid(), Partial: j.build}
+	if err := s.start(j.cell.Name, n, j.running); err != nil {
 		return err
 	}
 	if err := s.settleOwed(j.cell); err != nil {
@@ -375,6 +392,9 @@ func (j *job) execute(ctx context.Context) (failed string, err error) {
 	maps.Copy(j.env, handed)
 	if err := errors.Join(j.useCache(ctx), j.tryConfine(ctx)); err != nil {
 		return "", err
+	}
+	if j.differs != nil {
+		maps.Copy(j.env, j.differs.env)
 	}
 	for k, v := range j.cell.builder.Env {
 		if j.env[k], err = substitute(v, j.vars); err != nil {

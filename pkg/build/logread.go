@@ -104,18 +104,21 @@ func (p *Project) logRef(ref string, newest bool) (builder string, n int, step s
 	return parts[0], n, step, err
 }
 
-// logs lists the logs of a build; of one step where that is not "".
+// logs lists the logs of a build; of one step where that is not "". Those of a
+// second build come after the first's, also in the order of their paths.
 func (p *Project) logs(builder string, n int, step string) ([]StepLog, error) {
-	dir := filepath.Join(p.state.build(builder, n), logDir)
-	entries, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("reading the logs: %w", err)
-	}
 	var logs []StepLog
-	for _, e := range entries {
-		_, name, _ := strings.Cut(strings.TrimSuffix(e.Name(), logExt), "-")
-		if strings.HasSuffix(e.Name(), logExt) && (step == "" || name == step) {
-			logs = append(logs, StepLog{builder, n, name, filepath.Join(dir, e.Name())})
+	for _, l := range []struct{ dir, which string }{{logDir, ""}, {filepath.Join(reproDir, logDir), " (again)"}} {
+		dir := filepath.Join(p.state.build(builder, n), l.dir)
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("reading the logs: %w", err)
+		}
+		for _, e := range entries {
+			_, name, _ := strings.Cut(strings.TrimSuffix(e.Name(), logExt), "-")
+			if strings.HasSuffix(e.Name(), logExt) && (step == "" || name == step) {
+				logs = append(logs, StepLog{builder, n, name + l.which, filepath.Join(dir, e.Name())})
+			}
 		}
 	}
 	return logs, nil

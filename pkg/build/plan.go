@@ -179,10 +179,7 @@ func (p *Project) named(name string) (builders []string, o *order, err error) {
 		return []string{name}, nil, nil
 	}
 	s := &p.cfg.Schedules[i]
-	if s.Repro {
-		return nil, nil, p.noRepro(i)
-	}
-	return p.cfg.ScheduleBuilders(s), &order{reason: "asked", schedule: s.Name, clean: s.Clean}, nil
+	return p.cfg.ScheduleBuilders(s), &order{reason: "asked", schedule: s.Name, clean: s.Clean, repro: s.Repro}, nil
 }
 
 // parseOperand reads "BUILDER" or "BUILDER[axis=value,…]"; some axes may be left out.

@@ -48,7 +48,6 @@ func TestKeysThatAreNotSupportedAreRefused(t *testing.T) {
 		"[[worker]]\nname = \"el9\"\nslurm = {}\ndir = \"rel\"\n" + one + "on = \"el9\"\n" + step:           `:17:1: worker "el9": dir "rel" is not absolute`,
 		one + step + "[builder.artifacts]\npaths = [\"a\"]\nsbom = [\"spdx\"]\n":                            `SBOMs are not supported`,
 		one + step + "[builder.artifacts]\nprovenance = true\n":                                             `provenance is not supported`,
-		one + step + "[builder.repro]\nvary = [\"time\"]\n":                                                 `repro is not supported`,
 		"[[source]]\nname = \"s\"\nvcs = \"cvs\"\nurl = \"cvs://x\"\n" + one + "sources = [\"s\"]\n" + step: `:16:1: source "s": vcs "cvs" is not supported`,
 	} {
 		b.write("relkit.toml", head+text)
@@ -67,10 +66,6 @@ func TestKeysThatAreNotSupportedAreRefused(t *testing.T) {
 	b.write("relkit.toml", head+one+step+"[[schedule]]\nname = \"nightly\"\ncron = \"@daily\"\n[[worker]]\nname = \"el9\"\nssh = \"x\"\n")
 	b.must("fw") // neither the schedule nor the worker is needed
 	b.must("nightly")
-	b.write("relkit.toml", strings.Replace(b.read("relkit.toml"), "@daily\"", "@daily\"\nrepro = true", 1))
-	if err := b.run("nightly"); failure.Of(err) != failure.Usage || !strings.Contains(fmt.Sprint(err), `:22:1: schedule "nightly": repro is not supported`) {
-		t.Errorf("%v", err)
-	}
 }
 
 func TestUnknownSubstitutions(t *testing.T) {

@@ -73,6 +73,9 @@ func (r *runner) all(ctx context.Context, cells []Cell) []outcome {
 	var steps int64
 	for _, c := range cells {
 		steps += int64(len(c.builder.Steps))
+		if r.repro(&c) {
+			steps += int64(len(c.builder.Steps))
+		}
 	}
 	r.opt.Progress.Start(steps, "building")
 	defer r.opt.Progress.Done()

@@ -32,9 +32,14 @@ func (r *runner) recover(name string) (int, error) {
 		return 0, err
 	}
 	var was running
-	if isRunning && json.Unmarshal(data, &was) == nil && was.Cookie != "" {
-		if _, err := process.Sweep(was.Cookie); err != nil {
-			return 0, err
+	if isRunning && json.Unmarshal(data, &was) == nil {
+		for _, cookie := range []string{was.Cookie, was.Again} {
+			if cookie == "" {
+				continue
+			}
+			if _, err := process.Sweep(cookie); err != nil {
+				return 0, err
+			}
 		}
 	}
 	if !isRunning {

@@ -38,6 +38,8 @@ type Options struct {
 	// Diffs make try builds, of what was asked for with the diffs applied. They go to
 	// nobody as good builds, and nobody is told of them.
 	Diffs []Diff
+	// Repro builds twice and compares: artifacts that differ fail the build.
+	Repro bool
 	// KeepGoing builds the others after one has failed.
 	KeepGoing bool
 	// Jobs is how many builds run at a time; 0 is as many as the worker has slots.
@@ -128,6 +130,9 @@ func (p *Project) newRunner(cells []Cell, opt Options) (*runner, error) {
 	for i := range cells {
 		c := &cells[i]
 		if err := p.checkSubstitutions(c, opt.Set); err != nil {
+			return nil, err
+		}
+		if err := p.checkRepro(c, &opt); err != nil {
 			return nil, err
 		}
 		for k := range opt.Set {
@@ -359,6 +364,15 @@ func (r *runner) show(label string, lines [][]byte) {
 	for _, l := range lines {
 		r.opt.Show(label, string(l))
 	}
+}
+
+// showLines is show of texts.
+func (r *runner) showLines(label string, lines []string) {
+	var list [][]byte
+	for _, l := range lines {
+		list = append(list, []byte(l))
+	}
+	r.show(label, list)
 }
 
 // live is what a step's log passes lines to as they come; nil for nothing.

@@ -47,7 +47,9 @@ type running struct {
 	Started time.Time `json:"started"`
 	Reason  string    `json:"reason"`
 	// Cookie finds what the build's supervisor may have left.
-	Cookie  string        `json:"cookie"`
+	Cookie string `json:"cookie"`
+	// Again is that of the second build, where a build is made twice.
+	Again   string        `json:"again,omitempty"`
 	PID     int           `json:"pid"`
 	Partial *record.Build `json:"partial"`
 }

@@ -149,7 +149,11 @@ func (j *job) attempts(ctx context.Context, tests *stepTests, r *record.BuildSte
 
 func (j *job) runStep(ctx context.Context, r *record.BuildStep, log *stepLog, output func(process.Output) error, env map[string]string, deadline time.Time) error {
 	limits := j.cell.builder.Limits
-	job := process.Job{Argv: r.Argv, Dir: j.cwd, Env: environ(env), Idle: limits.Idle, MaxOutput: int64(limits.Log),
+	argv := r.Argv
+	if j.differs != nil {
+		argv = j.differs.wrap(argv)
+	}
+	job := process.Job{Argv: argv, Dir: j.cwd, Env: environ(env), Idle: limits.Idle, MaxOutput: int64(limits.Log),
 		Grace: j.r.opt.grace, MaxMemory: int64(limits.Mem), NoNetwork: noNetwork(j.cell.builder), Output: output}
 	if !deadline.IsZero() {
 		// All steps share the time; the last moments of a build still start a

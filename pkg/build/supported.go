@@ -37,7 +37,6 @@ func (p *Project) supported(c *Cell) error {
 	}{
 		{at("artifacts", "sbom"), len(b.Artifacts.SBOM) > 0, "SBOMs are"},
 		{at("artifacts", "provenance"), b.Artifacts.Provenance, "provenance is"},
-		{at("repro"), b.Repro != nil, "repro is"},
 	} {
 		if k.given {
 			return no(k.key, "builder %q: %s", b.Name, k.what)

@@ -143,6 +143,7 @@ type Artifacts struct {
 
 // Repro is what differs in the second of two builds that are compared.
 type Repro struct {
+	// Vary are some of Variations; nil is all of them.
 	Vary []string `toml:"vary"`
 }
 

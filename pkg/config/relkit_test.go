@@ -203,6 +203,9 @@ func TestRelkitMistakes(t *testing.T) {
 		{`run = ["make"]`, "run = [\"make\"]\ntests = [\"xunit:*\"]", `f:16:10: builder.step.tests: got "xunit:*"`},
 		{`run = ["make"]`, "run = [\"make\"]\ntests = [\"junit:-\"]", `f:16:10: builder.step.tests: "junit:-": standard output is read for tap and gotest alone`},
 		{`run = ["make"]`, "run = [\"make\"]\ntests = [\"junit:../x\"]", `it has a part ".."`},
+		{`run = ["make"]`, "run = [\"make\"]\n[builder.artifacts]\npaths = [\"x\"]\n[builder.repro]\nvary = [\"times\"]", `f:19:9: builder.repro.vary: got "times", want one of time, path`},
+		{`run = ["make"]`, "run = [\"make\"]\n[builder.artifacts]\npaths = [\"x\"]\n[builder.repro]\nvary = [\"path\", \"path\"]", `f:19:17: builder.repro.vary: "path" stands twice`},
+		{`run = ["make"]`, "run = [\"make\"]\n[builder.repro]\nvary = [\"path\"]", `f:16:1: builder.repro: builder "fw" keeps no artifacts to compare`},
 		{`run = ["make"]`, "run = [\"make\"]\n[builder.artifacts]\npaths = [\"/etc/*\"]", `want one that is relative`},
 		{"[project]\nname = \"fw\"", "[project]", `f:1:1: project.name is missing`},
 	} {

@@ -56,7 +56,13 @@ func (r *Relkit) checkBuilder(i int) {
 	}
 	if b.Repro != nil {
 		for n, v := range b.Repro.Vary {
-			r.oneOf(at("repro", "vary", n), "builder.repro.vary", v, varyNames...)
+			r.oneOf(at("repro", "vary", n), "builder.repro.vary", v, Variations...)
+			if slices.Index(b.Repro.Vary, v) != n {
+				r.mistakef(at("repro", "vary", n), "builder.repro.vary: %q stands twice", v)
+			}
+		}
+		if len(b.Artifacts.Paths) == 0 {
+			r.mistakef(at("repro"), "builder.repro: builder %q keeps no artifacts to compare: artifacts.paths is missing", b.Name)
 		}
 	}
 }

@@ -18,9 +18,11 @@ var (
 	testFormats   = []string{"junit", "tap", "gotest", "ctest"}
 	// streamFormats are those that are read from a step's standard output.
 	streamFormats = []string{"tap", "gotest"}
-	varyNames     = []string{"time", "path", "locale", "umask", "fileorder", "hostname", "worker"}
 	whenNames     = []string{"always", "change", "failing", "recovery", "error"}
 )
+
+// Variations are what can differ in the second of two builds.
+var Variations = []string{"time", "path", "locale", "umask", "fileorder", "hostname", "worker"}
 
 // mistakef notes a mistake at the value that path leads to.
 func (r *Relkit) mistakef(path []any, format string, args ...any) {

@@ -88,6 +88,8 @@ type Build struct {
 	// Slower holds at most MaxBuildTestNames steps and tests.
 	Slower    []BuildSlower   `json:"slower,omitempty"`
 	Artifacts []BuildArtifact `json:"artifacts"`
+	// Repro is the second build that this one was compared with, where it was.
+	Repro *BuildRepro `json:"repro,omitempty"`
 }
 
 // BuildRelkit is the relkit that built.
@@ -245,6 +247,7 @@ func (b *Build) Encode() ([]byte, error) {
 		t.NewlyFailing, t.NewlyFixed, t.FlakyTests = full(t.NewlyFailing), full(t.NewlyFixed), full(t.FlakyTests)
 		c.Tests = &t
 	}
+	c.Repro = b.Repro.full()
 	line, err := strict.Encode(&c)
 	if err != nil {
 		return nil, fmt.Errorf("writing a build record: %w", err)
@@ -267,8 +270,8 @@ func (b *Build) check() error {
 		if !s.Status.valid() && s.Status != BuildSkipped {
 			return fmt.Errorf("step %d: unknown status %q", i+1, s.Status)
 		}
-		if s.Log != "" && !strings.HasPrefix(s.Log, "log/") || s.Log != "" && path.Clean(s.Log) != s.Log {
-			return fmt.Errorf("step %d: bad log path %q", i+1, s.Log)
+		if err := checkLog(s.Log, "log/"); err != nil {
+			return fmt.Errorf("step %d: %w", i+1, err)
 		}
 	}
 	for _, d := range b.Try {
@@ -284,11 +287,23 @@ func (b *Build) check() error {
 			return fmt.Errorf("need %s/%d: %w", n.Builder, n.Number, err)
 		}
 	}
+	if b.Repro != nil {
+		if err := b.Repro.check(); err != nil {
+			return fmt.Errorf("repro: %w", err)
+		}
+	}
 	return checkArtifacts(b.Artifacts)
 }
 
 // IsTry tells whether it is a try build.
 func (b *Build) IsTry() bool { return len(b.Try) > 0 }
+
+func checkLog(log, dir string) error {
+	if log != "" && !strings.HasPrefix(log, dir) || log != "" && path.Clean(log) != log {
+		return fmt.Errorf("bad log path %q", log)
+	}
+	return nil
+}
 
 func checkArtifacts(list []BuildArtifact) error {
 	for _, a := range list {

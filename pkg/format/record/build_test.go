@@ -26,6 +26,9 @@ func sampleBuild() *Build {
 		Tests: &BuildTests{Total: 3, Passed: 1, Failed: 1, Skipped: 1, NewlyFailing: []string{"a.b"}},
 		Artifacts: []BuildArtifact{{Path: `artifacts/a\040b`, SizeBytes: 3, Digest: digest.Of([]byte("abc")), Mode: "0644"},
 			{Path: "artifacts/l", Mode: "0777", Target: `a\040b`}},
+		Repro: &BuildRepro{Result: ReproDifferent, Vary: []BuildVariation{{What: "time", Varied: true, How: "1 s later"}}, Differ: 1,
+			Steps:       []BuildStep{{Number: 1, Name: "compile", Argv: []string{"make"}, Status: BuildSuccess, Exit: &exit, Log: "repro/log/01-compile.log.zst"}},
+			Differences: []BuildDifference{{Path: "artifacts/x", What: "mode", First: "0644", Second: "0664"}}, Report: "repro/diffoscope.txt"},
 	}
 }
 
@@ -60,6 +63,12 @@ func TestBuildMistakes(t *testing.T) {
 		`bad path`:                  func(b *Build) { b.Artifacts[0].Path = "artifacts/../x" },
 		"is not escaped":            func(b *Build) { b.Artifacts[0].Path = "artifacts/a b" },
 		"need lib/3: artifact: bad": func(b *Build) { b.Needs[0].Artifacts[0].Path = "artifacts/../x" },
+		"repro: unknown result":     func(b *Build) { b.Repro.Result = "fine" },
+		"repro: step 1: bad log":    func(b *Build) { b.Repro.Steps[0].Log = "log/01-compile.log.zst" },
+		"repro: bad path":           func(b *Build) { b.Repro.Differences[0].Path = "x" },
+		"repro: 0 differences, and": func(b *Build) { b.Repro.Differ = 0 },
+		"repro: artifact":           func(b *Build) { b.Repro.Differences[0].What = "content" },
+		`of a report`:               func(b *Build) { b.Repro.Report = "repro/../x" },
 		"try: bad diff":             func(b *Build) { b.Try[0].Path = "try/../x" },
 		"need: bad build":           func(b *Build) { b.Needs[0].Number = 0 },
 		"want a size and a":         func(b *Build) { b.Artifacts[0].Digest = digest.Digest{} },
