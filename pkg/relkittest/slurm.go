@@ -18,7 +18,12 @@ import (
 type Slurm struct {
 	// Config is what SLURM_CONF says.
 	Config string
+
+	nodes map[string]func() // kill the daemon of a node
 }
+
+// KillNode kills the daemon of a node, not what it runs.
+func (s *Slurm) KillNode(name string) { s.nodes[name]() }
 
 // StartSlurm starts a cluster, which ends with the test.
 func StartSlurm(t testing.TB) *Slurm {
@@ -40,7 +45,7 @@ func StartSlurm(t testing.TB) *Slurm {
 	if err := os.WriteFile(filepath.Join(dir, "key"), key, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := &Slurm{Config: filepath.Join(dir, "slurm.conf")}
+	s := &Slurm{Config: filepath.Join(dir, "slurm.conf"), nodes: map[string]func(){}}
 	if err := os.WriteFile(s.Config, []byte(slurmConfig(t, dir)), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +55,7 @@ func StartSlurm(t testing.TB) *Slurm {
 	env := append(os.Environ(), "SLURM_CONF="+s.Config)
 	daemon(t, env, "slurmctld", "-D", "-f", s.Config)
 	for _, node := range []string{"w1", "w2"} {
-		daemon(t, env, "slurmd", "-D", "-N", node, "-f", s.Config)
+		s.nodes[node] = daemon(t, env, "slurmd", "-D", "-N", node, "-f", s.Config)
 	}
 	awaitThat(t, "the cluster", func() bool {
 		cmd := exec.Command("sinfo", "--noheader", "--format=%n %T", "--Node")
@@ -97,8 +102,8 @@ SlurmdParameters=config_overrides
 	return strings.NewReplacer("@HOST@", host, "@PORT@", fmt.Sprint(freePort(t)), "@DIR@", dir).Replace(text)
 }
 
-// daemon runs a server until the test ends.
-func daemon(t testing.TB, env []string, argv ...string) {
+// daemon runs a server until the test ends, or it is killed.
+func daemon(t testing.TB, env []string, argv ...string) (kill func()) {
 	t.Helper()
 	var log bytes.Buffer
 	cmd := exec.Command(argv[0], argv[1:]...)
@@ -117,6 +122,7 @@ func daemon(t testing.TB, env []string, argv ...string) {
 			t.Logf("%s: %s", argv[0], text[max(0, len(text)-4<<10):])
 		}
 	})
+	return func() { _ = cmd.Process.Kill() }
 }
 
 func awaitThat(t testing.TB, what string, ready func() bool) {

@@ -199,6 +199,10 @@ func (s *supervise) call(id uint64, spec callSpec, noInput bool) error {
 		select {
 		case a := <-done:
 			return s.answer(a.value, a.err)
+		case sig := <-s.told:
+			cancel()
+			feed.CloseWithError(io.ErrUnexpectedEOF)
+			return toldError(sig)
 		case r, ok := <-s.requests:
 			if !ok {
 				cancel()

@@ -379,3 +379,37 @@ func TestRoot(t *testing.T) {
 		t.Fatalf("%v, %v, printed %q", res, err, out.String())
 	}
 }
+
+// A supervisor that is told to end by a signal, as Slurm does with all processes of a
+// job that is cancelled, does not take what the program comes to for its result.
+func TestToldToEnd(t *testing.T) {
+	for name, script := range map[string]string{
+		"a program that ends in order":     `trap 'exit 2' TERM; kill -TERM $PPID; while :; do sleep 0.02; done`,
+		"a program that gets it first":     `kill -TERM $PPID; exit 2`,
+		"a program that dies of it":        `kill -TERM $PPID $$`,
+		"a program that does not heed it":  `trap '' TERM; kill -INT $PPID; while :; do sleep 0.02; done`,
+		"a child in a session of its own":  `setsid sleep 1000 & kill -HUP $PPID; sleep 1000`,
+		"a child after the program's end":  `(sleep 0.02; kill -QUIT $PPID) & sleep 1000`,
+		"one that has failed just before":  `p=$PPID; (sleep 0.01; kill -TERM $p) & exit 1`,
+		"a program that writes to the end": `kill -TERM $PPID; yes`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := Start(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			res, err := s.Run(t.Context(), Job{Argv: sh(script), Env: env(), Grace: 200 * time.Millisecond})
+			if !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "told to end") {
+				t.Errorf("%+v, %v", res, err)
+			}
+			_ = s.Close()
+			if n, err := Sweep(s.Cookie()); n > 0 || err != nil {
+				t.Errorf("%d processes left, %v", n, err)
+			}
+		})
+	}
+	res, err := Run(t.Context(), Job{Argv: sh("exit 3"), Env: env()})
+	if err != nil || res.Exit != 3 || res.Duration > 5*time.Second {
+		t.Errorf("an end of its own: %+v, %v", res, err)
+	}
+}

@@ -24,11 +24,15 @@ const (
 	lingerTime = 200 * time.Millisecond
 	// sweepTime bounds the killing.
 	sweepTime = 10 * time.Second
+	// tellTime is how long after a program that failed a signal to the supervisor
+	// still counts as the same one: Slurm sends it to all processes of a job.
+	tellTime = 100 * time.Millisecond
 )
 
 // Supervise is the supervisor: it runs the jobs and calls that come on in, one at
-// a time, answers on out, and returns the exit status once in ends. With a
-// heartbeat it beats, and takes in for ended that is silent for several times as long.
+// a time, answers on out, and returns the exit status once in ends, or once it is
+// told to end by a signal, as by scancel(1). With a heartbeat it beats, and takes in
+// for ended that is silent for several times as long.
 func Supervise(in io.Reader, out io.Writer, handlers map[string]Handler, heartbeat time.Duration) int {
 	// PR_SET_PDEATHSIG fires when the thread that forked ends: fork on one that stays.
 	runtime.LockOSThread()
@@ -36,16 +40,41 @@ func Supervise(in io.Reader, out io.Writer, handlers map[string]Handler, heartbe
 		fmt.Fprintln(os.Stderr, "becoming a subreaper:", err)
 		return 1
 	}
-	s := &supervise{out: &frameWriter{w: out}, requests: make(chan request), chld: make(chan os.Signal, 1), cookie: os.Getenv(CookieName), handlers: handlers}
+	s := &supervise{out: &frameWriter{w: out}, requests: make(chan request), chld: make(chan os.Signal, 1),
+		told: make(chan os.Signal, 1), cookie: os.Getenv(CookieName), handlers: handlers}
 	signal.Notify(s.chld, syscall.SIGCHLD)
 	// Caught, not ignored: an ignored signal would stay ignored in the jobs.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGPIPE)
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	signal.Notify(s.told, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	go s.read(in, heartbeat)
 	if heartbeat > 0 {
 		go s.beat(heartbeat)
 	}
 	status := 0
-	for r := range s.requests {
+	if err := s.serve(); err != nil && !errors.Is(err, io.EOF) {
+		fmt.Fprintln(os.Stderr, err)
+		status = 1
+	}
+	s.sweep()
+	if s.group != nil {
+		s.group.remove()
+	}
+	return status
+}
+
+// serve answers requests until their end, or that of the supervisor.
+func (s *supervise) serve() error {
+	for {
+		var r request
+		var ok bool
+		select {
+		case sig := <-s.told:
+			return toldError(sig)
+		case r, ok = <-s.requests:
+			if !ok {
+				return nil
+			}
+		}
 		var err error
 		switch {
 		case r.Job != nil:
@@ -55,24 +84,18 @@ func Supervise(in io.Reader, out io.Writer, handlers map[string]Handler, heartbe
 		default: // a cancel or input that came after the end of what it was for
 		}
 		if err != nil {
-			if !errors.Is(err, io.EOF) {
-				fmt.Fprintln(os.Stderr, err)
-				status = 1
-			}
-			break
+			return err
 		}
 	}
-	s.sweep()
-	if s.group != nil {
-		s.group.remove()
-	}
-	return status
 }
+
+func toldError(sig os.Signal) error { return fmt.Errorf("told to end: %v", sig) }
 
 type supervise struct {
 	out      *frameWriter
 	requests chan request
 	chld     chan os.Signal
+	told     chan os.Signal // that ask the supervisor to end
 	cookie   string
 	handlers map[string]Handler
 
@@ -156,6 +179,9 @@ func (s *supervise) run(id uint64, spec jobSpec) error {
 		case <-timer.C:
 		case <-t.loud:
 			s.stop(t, TooVerbose)
+		case sig := <-s.told:
+			t.told = sig
+			s.stop(t, Canceled)
 		case r, ok := <-s.requests:
 			if !ok {
 				s.sweep()
@@ -168,7 +194,17 @@ func (s *supervise) run(id uint64, spec jobSpec) error {
 		timer.Stop()
 		t.check(s)
 	}
-	return s.result(t.collect(s))
+	res := t.collect(s)
+	if t.told == nil && res.Reason == Exited && res.Exit != 0 {
+		select {
+		case t.told = <-s.told:
+		case <-time.After(tellTime):
+		}
+	}
+	if t.told != nil {
+		return toldError(t.told) // what it came to says nothing of the program
+	}
+	return s.result(res)
 }
 
 func (s *supervise) result(res Result) error {

@@ -35,6 +35,7 @@ type task struct {
 	reason Reason // why it is being stopped; "" while it is not
 	killAt time.Time
 	killed bool
+	told   os.Signal // the one to the supervisor that ended it
 }
 
 func (t *task) start(s *supervise) error {
