@@ -40,6 +40,27 @@ func (p *Project) Explain(ref string) (text string, notice *record.BuildNotice, 
 	return s.Text(f, true) + stepTable(b), s.Notice(f, true), nil
 }
 
+// reproLines tell of a second build and what it was built under.
+func reproLines(t *strings.Builder, r *record.BuildRepro) {
+	fmt.Fprintf(t, "\nBuilt again on %s: %s\n", r.Worker.Name, r.Result)
+	for _, v := range r.Vary {
+		not := ""
+		if !v.Varied {
+			not = "not varied: "
+		}
+		fmt.Fprintf(t, "  %-9s  %s%s\n", v.What, not, v.How)
+	}
+	for i := range r.Differences[:min(len(r.Differences), maxListedDifferences)] {
+		fmt.Fprintf(t, "  differs: %s\n", differenceLine(&r.Differences[i]))
+	}
+	if n := r.Differ - maxListedDifferences; n > 0 {
+		fmt.Fprintf(t, "  … and %d more\n", n)
+	}
+}
+
+// maxListedDifferences is how many differences are told one by one.
+const maxListedDifferences = 20
+
 // stepTable is a line for each step, and what the build made.
 func stepTable(b *record.Build) string {
 	var t strings.Builder
@@ -60,6 +81,9 @@ func stepTable(b *record.Build) string {
 			line += fmt.Sprintf("  %d attempts", s.Attempts)
 		}
 		fmt.Fprintln(&t, strings.TrimRight(line, " "))
+	}
+	if b.Repro != nil {
+		reproLines(&t, b.Repro)
 	}
 	for _, s := range b.Slower {
 		what := "step " + s.Step

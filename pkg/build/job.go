@@ -103,8 +103,8 @@ func (r *runner) locked(ctx context.Context, c *Cell) (b *record.Build, err erro
 	}
 	defer release()
 	b, err = r.onWorker(ctx, c, was)
-	if err == nil || !worker.IsLost(err) || len(c.spare) == 0 || ctx.Err() != nil {
-		return b, err
+	if err == nil || !worker.IsLost(err) || len(c.spare) == 0 || ctx.Err() != nil || b != nil && b.Repro != nil {
+		return b, err // of a build that is made twice, it was perhaps the spare one that is lost
 	}
 	r.opt.Log.Warn(fmt.Sprintf("%s: %v; trying once more on worker %s", c.Name, err, c.spare[0].Name))
 	again := *c

@@ -57,9 +57,8 @@ func (j *job) again(ctx context.Context) (failed string, err error) {
 			err = derr
 		}
 	}()
-	rep.Worker = two.build.Worker
 	failed, err = two.buildAgain(ctx, j, want)
-	rep.Steps = two.build.Steps
+	rep.Worker, rep.Steps = two.build.Worker, two.build.Steps
 	for i := range rep.Steps {
 		if s := &rep.Steps[i]; s.Log != "" {
 			s.Log = path.Join(reproDir, s.Log)

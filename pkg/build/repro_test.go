@@ -1,6 +1,7 @@
 package build
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -192,6 +193,36 @@ func TestReproOfASchedule(t *testing.T) {
 	if err := b.run(); failure.Of(err) != failure.Usage || !strings.Contains(err.Error(), `builder "plain" keeps no artifacts to compare`) {
 		t.Errorf("%v", err)
 	}
+}
+
+// Stopped during the second build, it is interrupted, whatever the first came to.
+func TestReproThatWasStopped(t *testing.T) {
+	b := newBench(t, builder(`umask 022; mkdir -p out; cp in out/x; [ "$TZ" = UTC ] || { echo twice; sleep 1000; }`, "", artifact), map[string]string{"in": "one\n"})
+	ctx, cancel := context.WithCancel(t.Context())
+	b.opt.Repro, b.opt.Verbose = true, true
+	b.opt.Show = func(_, line string) {
+		if line == "twice" {
+			cancel()
+		}
+	}
+	p, err := Open(b.path("relkit.toml"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cells, err := p.Plan(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Run(ctx, cells, b.opt); err != context.Canceled {
+		t.Errorf("%v", err)
+	}
+	r, err := p.state.load("fw", 1)
+	if err != nil || r.Status != record.BuildInterrupted || r.Repro.Result != record.ReproInterrupted || r.Repro.Steps[0].Status != record.BuildInterrupted || b.link("last-good") != "" {
+		t.Errorf("%v, %+v", err, r)
+	}
+	b.opt.Verbose, b.opt.Show = false, nil
+	b.opt.Repro = false
+	b.must()
 }
 
 // Killed during the second build, it is interrupted, and what ran of that is ended.

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -153,6 +154,50 @@ func TestTryThatDoesNotApply(t *testing.T) {
 		if got := b.log("fw/4/all"); !strings.HasPrefix(got, "one\n2\n") {
 			t.Errorf("%s: log %q", vcs, got)
 		}
+	}
+}
+
+// Of every kind of source, what one try has changed, added and removed is as it was
+// in the next, and each is applied by the program that is there for it.
+func TestTryOfEachSource(t *testing.T) {
+	relkittest.Need(t, "svn", "svnadmin", "hg", "patch", "tar")
+	for vcs, script := range map[string]string{
+		"svn":  `svnadmin create up; svn -q import -m x repo file://$PWD/up/trunk`,
+		"hg":   `cp -r repo up; cd up; hg init; hg -q addremove; hg -q commit -u x -m x`,
+		"file": `cp -r repo up`,
+		"tar":  `tar -cf up -C repo in gone`,
+	} {
+		t.Run(vcs, func(t *testing.T) {
+			b := newBench(t, builder("cat in; ls", "", ""), map[string]string{"in": "one\n", "gone": "gone\n"})
+			cmd := exec.Command("sh", "-ec", "rm -rf plain; cp -r repo plain; rm -rf plain/.git; rm -rf git; mv repo git; mv plain repo; "+script+"; [ ! -f up ] || sha256sum up")
+			cmd.Dir = b.dir
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			url, sum := "up", ""
+			if vcs == "svn" {
+				url = "up/trunk"
+			}
+			if vcs == "tar" {
+				sum = fmt.Sprintf("sha256 = %q\n", strings.Fields(string(out))[0])
+			}
+			b.write("relkit.toml", strings.NewReplacer(`vcs = "git"`, `vcs = "`+vcs+`"`, `url = "repo"`, `url = "`+url+`"`, "branch = \"main\"\n", sum).Replace(b.read("relkit.toml")))
+			one := Diff{Name: "one", Data: []byte("--- a/in\n+++ b/in\n@@ -1 +1 @@\n-one\n+two\n--- /dev/null\n+++ b/new\n@@ -0,0 +1 @@\n+n\n--- a/gone\n+++ /dev/null\n@@ -1 +0,0 @@\n-gone\n")}
+			two := Diff{Name: "two", Data: []byte("Index: in\n====\n--- in\t(revision 1)\n+++ in\t(working copy)\n@@ -1 +1 @@\n-one\n+three\n")}
+			for i, want := range []string{"two\nin\nnew\n", "three\ngone\nin\n", "two\nin\nnew\n"} {
+				if err := b.try([]Diff{one, two, one}[i]); err != nil {
+					t.Fatalf("%v\n%s", err, b.notes.String())
+				}
+				if got := b.log(fmt.Sprintf("fw/%d/all", i+1)); got != want {
+					t.Errorf("try %d: %q, want %q", i+1, got, want)
+				}
+			}
+			b.must()
+			if got := b.log("fw/4"); got != "one\ngone\nin\n" {
+				t.Errorf("after the tries: %q", got)
+			}
+		})
 	}
 }
 
