@@ -3,7 +3,8 @@
 // Between relkit and the program stands a supervisor: relkit itself, executed
 // again with a hidden first argument. It is the subreaper (prctl(2),
 // PR_SET_CHILD_SUBREAPER) of everything the program starts, so that daemons,
-// double forks and setsid(2) lead back to it, and it dies, taking all of them
+// double forks and setsid(2) lead back to it (where the kernel is an emulated one
+// that has no subreapers, by the cookie in their environment), and it dies, taking all of them
 // along, when its standard input closes: however relkit ends, kill -9 included,
 // no process is left behind. A program that uses this package calls Main (or
 // dispatches to Supervise) before anything else.

@@ -331,6 +331,25 @@ func TestSweepByCookie(t *testing.T) {
 	}
 }
 
+// Where the supervisor is no subreaper, what has lost its parent is found all the same.
+func TestOrphansWithoutSubreaper(t *testing.T) {
+	pids := filepath.Join(t.TempDir(), "pids")
+	s := &supervise{cookie: strings.Repeat("d", 16) + strconv.Itoa(os.Getpid())}
+	argv := sh(family, pids)
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Env = append(env(), CookieName+"="+s.cookie)
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if s.reap(nil) {
+		t.Error("the supervisor takes itself for alone")
+	}
+	if swept, left := s.sweep(); swept < 4 || left != 0 || !s.alone() {
+		t.Errorf("swept %d, left %d", swept, left)
+	}
+	gone(t, pids)
+}
+
 func TestFrames(t *testing.T) {
 	var b bytes.Buffer
 	w := &frameWriter{w: &b}

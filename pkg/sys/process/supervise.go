@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 
@@ -36,12 +37,14 @@ const (
 func Supervise(in io.Reader, out io.Writer, handlers map[string]Handler, heartbeat time.Duration) int {
 	// PR_SET_PDEATHSIG fires when the thread that forked ends: fork on one that stays.
 	runtime.LockOSThread()
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+	// An emulator of another architecture, qemu-user(1), does not know it.
+	err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	if err != nil && !errors.Is(err, unix.EINVAL) {
 		fmt.Fprintln(os.Stderr, "becoming a subreaper:", err)
 		return 1
 	}
 	s := &supervise{out: &frameWriter{w: out}, requests: make(chan request), chld: make(chan os.Signal, 1),
-		told: make(chan os.Signal, 1), cookie: os.Getenv(CookieName), handlers: handlers}
+		told: make(chan os.Signal, 1), cookie: os.Getenv(CookieName), handlers: handlers, subreaper: err == nil}
 	signal.Notify(s.chld, syscall.SIGCHLD)
 	// Caught, not ignored: an ignored signal would stay ignored in the jobs.
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
@@ -98,6 +101,9 @@ type supervise struct {
 	told     chan os.Signal // that ask the supervisor to end
 	cookie   string
 	handlers map[string]Handler
+	// subreaper tells that orphans become this process's own children. Where they do
+	// not, they are known by the cookie in their environment.
+	subreaper bool
 
 	group   *cgroup
 	grouped bool // group was asked for
@@ -217,7 +223,8 @@ func (s *supervise) result(res Result) error {
 
 // reap takes every ended child; t learns about its own. It answers whether there
 // is no child left, and with that, as orphans become a subreaper's own children,
-// no descendant either: without a look at every process of the machine.
+// no descendant either: without a look at every process of the machine, unless it
+// is no subreaper.
 func (s *supervise) reap(t *task) (none bool) {
 	for {
 		var ws syscall.WaitStatus
@@ -228,12 +235,32 @@ func (s *supervise) reap(t *task) (none bool) {
 			continue
 		}
 		if err != nil || pid <= 0 {
-			return err == syscall.ECHILD
+			return err == syscall.ECHILD && (s.subreaper || s.alone())
 		}
 		if t != nil && pid == t.pid {
 			t.ended, t.status, t.usage, t.endedAt = true, ws, ru, time.Now()
 		}
 	}
+}
+
+// descendants are the processes that the supervisor has to end.
+func (s *supervise) descendants() ([]proc, error) {
+	ps, err := descendants(os.Getpid())
+	if err != nil || s.subreaper {
+		return ps, err
+	}
+	orphans, err := carrying([]byte(CookieName + "=" + s.cookie))
+	for _, p := range orphans {
+		if !slices.ContainsFunc(ps, func(q proc) bool { return q.pid == p.pid }) {
+			ps = append(ps, p)
+		}
+	}
+	return ps, err
+}
+
+func (s *supervise) alone() bool {
+	ps, err := s.descendants()
+	return err == nil && len(ps) == 0
 }
 
 // finished tells whether t can be collected: the program has ended, and so has
@@ -249,7 +276,7 @@ func (s *supervise) finished(t *task) bool {
 	if none {
 		return true
 	}
-	left, err := descendants(os.Getpid())
+	left, err := s.descendants()
 	if err != nil || len(living(left)) == 0 {
 		return true
 	}
@@ -265,7 +292,7 @@ func (s *supervise) stop(t *task, why Reason) {
 		return
 	}
 	t.reason, t.killAt = why, time.Now().Add(t.spec.Grace)
-	ps, err := descendants(os.Getpid())
+	ps, err := s.descendants()
 	if err != nil {
 		_ = syscall.Kill(-t.pid, syscall.SIGTERM)
 		return
@@ -286,7 +313,7 @@ func (s *supervise) sweepTask(t *task) (swept, left int) {
 		if s.reap(t) {
 			return len(seen), 0
 		}
-		ps, err := descendants(os.Getpid())
+		ps, err := s.descendants()
 		if err != nil && t != nil { // no /proc: the process group is all there is
 			_ = syscall.Kill(-t.pid, syscall.SIGKILL)
 		}
