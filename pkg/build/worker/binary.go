@@ -11,6 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
+
+	"github.com/relkit/relkit/pkg/failure"
 )
 
 // binary is a relkit that can be copied to a worker.
@@ -19,6 +22,9 @@ type binary struct {
 	path    string
 	size    int64
 	digest  string // SHA-256, in hexadecimal
+	// err tells why the file cannot be copied. It matters to nobody but workers of
+	// its architecture.
+	err error
 }
 
 // machines are the architectures that relkit is built for, by their Go names.
@@ -34,13 +40,17 @@ func binaries() ([]binary, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the running program: %w", err)
 	}
-	list := []binary{own}
 	exe, err := os.Executable()
 	if err != nil {
-		return list, nil // its folder is not known, and so nothing beside it
+		return []binary{own}, nil // its folder is not known, and so nothing beside it
 	}
+	return append([]binary{own}, others(filepath.Dir(exe))...), nil
+}
+
+// others are the relkits for other architectures in a folder.
+func others(dir string) (list []binary) {
 	for arch := range machines {
-		path := filepath.Join(filepath.Dir(exe), "relkit-linux-"+arch)
+		path := filepath.Join(dir, otherName(arch))
 		if arch == runtime.GOARCH {
 			continue
 		}
@@ -49,14 +59,35 @@ func binaries() ([]binary, error) {
 		}
 		b, err := measure(path, arch)
 		if err == nil {
-			err = sameBuild(path)
+			err = sameBuild(path, arch)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("reading the relkit for %s: %w", machines[arch], err)
+			b = binary{machine: machines[arch], err: err}
 		}
 		list = append(list, b)
 	}
-	return list, nil
+	return list
+}
+
+func otherName(arch string) string { return "relkit-linux-" + arch }
+
+// lacking is the error of a machine for which none of the list can be used.
+func lacking(list []binary, machine string) error {
+	for arch, m := range machines {
+		if m != machine {
+			continue
+		}
+		path := otherName(arch)
+		if exe, err := os.Executable(); err == nil {
+			path = filepath.Join(filepath.Dir(exe), path)
+		}
+		err := fmt.Errorf("it is %q, and there is no %s", machine, path)
+		if i := slices.IndexFunc(list, func(b binary) bool { return b.machine == machine }); i >= 0 {
+			err = fmt.Errorf("it is %q: %w", machine, list[i].err)
+		}
+		return failure.WithHint(err, "GOOS=linux GOARCH=%s CGO_ENABLED=0 go build -o %s ./cmd/relkit  # where the running relkit was built", arch, quote(path))
+	}
+	return fmt.Errorf("it is %q, and relkit is not made for that", machine)
 }
 
 func measure(path, arch string) (binary, error) {
@@ -73,8 +104,9 @@ func measure(path, arch string) (binary, error) {
 	return binary{machine: machines[arch], path: path, size: n, digest: hex.EncodeToString(h.Sum(nil))}, nil
 }
 
-// sameBuild refuses a relkit of another revision: the two must understand each other.
-func sameBuild(path string) error {
+// sameBuild refuses a relkit of another revision: the two must understand each
+// other. It refuses one of another architecture than its name says, too.
+func sameBuild(path, arch string) error {
 	own, err := buildinfo.ReadFile(running)
 	if err != nil {
 		return err
@@ -82,6 +114,9 @@ func sameBuild(path string) error {
 	other, err := buildinfo.ReadFile(path)
 	if err != nil {
 		return err
+	}
+	if got := setting(other, "GOARCH"); got != arch {
+		return fmt.Errorf("%s is a program for %q", path, got)
 	}
 	for _, key := range []string{"vcs.revision", "vcs.modified"} {
 		if a, b := setting(own, key), setting(other, key); a != b {

@@ -7,11 +7,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"strings"
 	"time"
 
-	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/sys/process"
 )
 
@@ -64,6 +62,9 @@ exec "$b" ARG BEAT
 func table(list []binary) string {
 	var text strings.Builder
 	for _, b := range list {
+		if b.err != nil {
+			continue
+		}
 		fmt.Fprintf(&text, "%s %d %s\n", b.digest, b.size, b.machine)
 	}
 	return text.String() + "\n"
@@ -125,8 +126,7 @@ func greet(ctx context.Context, l *process.Link, cookie string, list []binary, w
 				return fail(fmt.Errorf("copying relkit there: %w", err))
 			}
 		case "none":
-			_, err := fail(fmt.Errorf("it is %q, and there is no relkit for that beside the running one", value))
-			return "", failure.WithHint(err, "make build-all  # then run dist/relkit-linux-%s, with the others beside it", runtime.GOARCH)
+			return fail(lacking(list, value))
 		default:
 			return fail(errors.New("copying relkit there failed"))
 		}
