@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests need on Debian 12 with Go: packages, as root or through
-# sudo; and go-mtree, dracut and a kernel for virtual machines, which are put into
-# $RELKIT_TEST_CACHE (~/.cache/relkit-test) and not installed.
+# sudo; and go-mtree, dracut, a kernel for virtual machines, the roots of workers
+# and the source of other projects, which are put into $RELKIT_TEST_CACHE
+# (~/.cache/relkit-test) and not installed.
 # Says nothing and takes no time where all is there.
 set -euo pipefail
 
@@ -64,8 +65,10 @@ zstd                zstd
 /usr/include/gtest/gtest.h libgtest-dev
 /usr/include/stdio.h libc6-dev
 /usr/share/ant/lib/ant-junit4.jar ant-optional
+/usr/share/java/commons-lang3.jar libcommons-lang3-java
 /usr/share/java/junit4.jar junit4
 /usr/share/maven-repo/org/apache/maven/plugins/maven-surefire-plugin libsurefire-java
+/usr/src/googletest/CMakeLists.txt googletest
 /usr/share/seabios/bios-256k.bin seabios
 "
 
@@ -173,3 +176,41 @@ if [ "$(dpkg --print-architecture)" = amd64 ] && [ "$(id -u)" -eq 0 ] && [ ! -d 
         "$(dirname "$0")/make-vm-guest.sh" "$(cd "$cache" && pwd)/guest"
     }
 fi
+
+# The machines that builds in the tests log in to; only root can make them.
+if [ "$(dpkg --print-architecture)" = amd64 ] && [ "$(id -u)" -eq 0 ] && [ ! -d "$cache/workers" ]; then
+    echo "install-test-deps: making roots of workers in $cache, which takes two minutes" >&2
+    "$(dirname "$0")/make-worker-trees.sh" "$(cd "$cache" && pwd)/workers" || { # with old lists of packages
+        apt-get update -qq
+        "$(dirname "$0")/make-worker-trees.sh" "$(cd "$cache" && pwd)/workers"
+    }
+fi
+
+# The source of other projects, which examples build; their relkit.toml has the
+# digests. Debian's lists of sources, which few machines have, are fetched for that.
+archives="jansson_2.14.orig.tar.gz snappy_1.1.9.orig.tar.gz libcommons-codec-java_1.15.orig.tar.xz"
+fetch_sources() { # DIR
+    local options archive
+    options=(-qq -o "Dir::Etc::SourceList=$1/sources.list" -o Dir::Etc::SourceParts=- -o "Dir::State::Lists=$1/lists"
+        -o "Dir::Cache=$1/cache" -o APT::Sandbox::User=root)
+    mkdir -p "$1/lists/partial" "$1/cache/archives/partial" "$1/sources"
+    # shellcheck disable=SC2016 # the dollars belong to apt
+    apt-get indextargets --format 'deb-src $(SITE) $(RELEASE) $(COMPONENT)' "Created-By: Packages" "Origin: Debian" | sort -u >"$1/sources.list"
+    apt-get "${options[@]}" update
+    for archive in $archives; do
+        (cd "$1/sources" && apt-get "${options[@]}" source --download-only --tar-only "${archive%%_*}" >/dev/null && [ -e "$archive" ])
+    done
+}
+
+for archive in $archives; do
+    [ ! -e "$cache/sources/$archive" ] || continue
+    echo "install-test-deps: fetching the source of other projects into $cache" >&2
+    mkdir -p "$cache"
+    newsources=$(mktemp -d "$cache/sources.XXXXXX")
+    trap 'rm -rf "${new:-}" "${newdracut:-}" "$newsources"' EXIT
+    fetch_sources "$newsources"
+    rm -rf "$cache/sources"
+    mv -T "$newsources/sources" "$cache/sources" 2>/dev/null || [ -d "$cache/sources" ]
+    rm -rf "$newsources"
+    break
+done

@@ -35,16 +35,19 @@ type SSHD struct {
 // StartSSHD starts a server, which ends with the test. It logs root in.
 func StartSSHD(t testing.TB) *SSHD {
 	t.Helper()
-	Need(t, "sshd", "ssh-keygen", "ssh")
+	Need(t, "sshd")
+	return startSSHD(t, (*SSHD).serve)
+}
+
+// startSSHD makes the keys of a server, and starts it by serve.
+func startSSHD(t testing.TB, serve func(*SSHD, testing.TB)) *SSHD {
+	t.Helper()
+	Need(t, "ssh-keygen", "ssh")
 	NeedRoot(t)
 	s := &SSHD{User: "root", dir: t.TempDir(), stall: make(chan struct{})}
 	s.Home = filepath.Join(s.dir, "home")
 	keys := filepath.Join(s.Home, ".ssh")
 	if err := os.MkdirAll(keys, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	// Where sshd locks itself in before it knows who is there.
-	if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range []string{filepath.Join(s.dir, "host"), filepath.Join(keys, "id_ed25519")} {
@@ -53,7 +56,8 @@ func StartSSHD(t testing.TB) *SSHD {
 		}
 	}
 	s.inner = freePort(t)
-	s.serve(t)
+	serve(s, t)
+	s.await(t)
 	s.forward(t)
 	pub, err := os.ReadFile(filepath.Join(s.dir, "host.pub"))
 	if err != nil {
@@ -99,21 +103,38 @@ func freePort(t testing.TB) int {
 	return l.Addr().(*net.TCPAddr).Port
 }
 
+// serve runs this machine's server.
 func (s *SSHD) serve(t testing.TB) {
 	t.Helper()
-	config := filepath.Join(s.dir, "config")
-	lines := []string{"ListenAddress 127.0.0.1:" + strconv.Itoa(s.inner), "HostKey " + filepath.Join(s.dir, "host"), "PidFile none", "UsePAM no",
-		"StrictModes no", "AuthorizedKeysFile " + filepath.Join(s.Home, ".ssh/id_ed25519.pub"), "PermitRootLogin prohibit-password",
-		"PasswordAuthentication no", "MaxStartups 100", "MaxSessions 100", "PrintMotd no"}
-	if err := os.WriteFile(config, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
+	// Where sshd locks itself in before it knows who is there.
+	if err := os.MkdirAll("/run/sshd", 0o755); err != nil {
 		t.Fatal(err)
 	}
+	config := s.configure(t, s.dir)
 	path, err := exec.LookPath("sshd") // which must be called by its whole name
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.start(t, exec.Command(path, "-D", "-e", "-f", config))
+}
+
+// configure writes the server's configuration, for keys that it sees in a folder.
+func (s *SSHD) configure(t testing.TB, seen string) (file string) {
+	t.Helper()
+	lines := []string{"ListenAddress 127.0.0.1:" + strconv.Itoa(s.inner), "HostKey " + filepath.Join(seen, "host"), "PidFile none", "UsePAM no",
+		"StrictModes no", "AuthorizedKeysFile " + filepath.Join(seen, "home/.ssh/id_ed25519.pub"), "PermitRootLogin prohibit-password",
+		"PasswordAuthentication no", "MaxStartups 100", "MaxSessions 100", "PrintMotd no"}
+	file = filepath.Join(s.dir, "config")
+	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// start runs the server until the test ends.
+func (s *SSHD) start(t testing.TB, cmd *exec.Cmd) {
+	t.Helper()
 	var log bytes.Buffer
-	cmd := exec.Command(path, "-D", "-e", "-f", config)
 	cmd.Stderr = &log
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -125,7 +146,6 @@ func (s *SSHD) serve(t testing.TB) {
 			t.Logf("sshd: %s", log.Bytes())
 		}
 	})
-	s.await(t)
 }
 
 func (s *SSHD) await(t testing.TB) {

@@ -1,0 +1,176 @@
+package examples_test
+
+import (
+	"debug/elf"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/relkit/relkit/pkg/relkittest"
+)
+
+// platforms are what each cell of examples/platforms is: the machine, what its
+// compiler writes into a program, and the program's architecture.
+var platforms = map[string]struct {
+	worker, release, compiler string
+	machine                   elf.Machine
+	test                      string
+}{
+	"tell[arch=x86_64,cc=gcc]":    {"deb12", "VERSION_CODENAME=bookworm", "GCC: (Debian 12.", elf.EM_X86_64, "runs on x86_64"},
+	"tell[arch=aarch64,cc=gcc]":   {"deb12", "VERSION_CODENAME=bookworm", "GCC: (Debian 12.", elf.EM_AARCH64, "runs on aarch64"},
+	"tell[arch=x86_64,cc=clang]":  {"deb13", "VERSION_CODENAME=trixie", "Debian clang version 19.", elf.EM_X86_64, "runs on x86_64"},
+	"tell[arch=aarch64,cc=clang]": {"deb13", "VERSION_CODENAME=trixie", "Debian clang version 19.", elf.EM_AARCH64, "runs on aarch64"},
+}
+
+// logsIn has a recipe's user log in to a server.
+func (r *recipe) logsIn(s *relkittest.SSHD) {
+	r.t.Helper()
+	dir := filepath.Join(r.home, ".ssh")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		r.t.Fatal(err)
+	}
+	known := read(r.t, filepath.Join(s.Home, ".ssh/known_hosts"))
+	if old, err := os.ReadFile(filepath.Join(dir, "known_hosts")); err == nil {
+		known += string(old)
+	}
+	// A server each has a key of its own that it lets in.
+	key := "id_ed25519"
+	if _, err := os.Stat(filepath.Join(dir, key)); err == nil {
+		key = "id_ecdsa" // relkit tries this name too, and looks into the file
+	}
+	for name, text := range map[string]string{"known_hosts": known, key: read(r.t, filepath.Join(s.Home, ".ssh/id_ed25519"))} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+}
+
+// TestPlatforms builds in one run on two machines with different releases of
+// Debian and different compilers, for two architectures.
+func TestPlatforms(t *testing.T) {
+	deb12, deb13 := relkittest.Tree(t, "bookworm"), relkittest.Tree(t, "trixie")
+	r := copyRecipe(t, "platforms", buildRelkit(t))
+	mounts := read(t, "/proc/self/mounts")
+	t.Run("build", func(t *testing.T) { // which ends with its machines
+		here := *r
+		here.t = t
+		one, two := relkittest.StartSSHDIn(t, deb12, "bookworm-builder", ""), relkittest.StartSSHDIn(t, deb13, "trixie-builder", "")
+		here.logsIn(one)
+		here.logsIn(two)
+		here.replace("build@deb12.example.com", one.Host(), "build@deb13.example.com", two.Host())
+		all := here.build("-j", "4")
+		if len(all) != len(platforms) {
+			t.Errorf("%d builds, want %d", len(all), len(platforms))
+		}
+		hosts := map[string]string{"deb12": "bookworm-builder", "deb13": "trixie-builder"}
+		for name, want := range platforms {
+			b := all[name]
+			if b.Build == nil {
+				t.Errorf("%s is not built", name)
+				continue
+			}
+			if b.Worker.Name != want.worker || b.Worker.Host != hosts[want.worker] || b.Worker.Kind != "ssh" {
+				t.Errorf("%s: built by %+v", name, b.Worker)
+			}
+			if !b.tests["four bytes"] || !b.tests[want.test] || len(b.tests) != 2 {
+				t.Errorf("%s: tests %v, want %q", name, b.tests, want.test)
+			}
+			if got := read(t, b.artifact("out/os-release")); !strings.Contains(got, want.release) {
+				t.Errorf("%s: built in %s", name, got)
+			}
+			if machine, compiler := elfFile(t, b.artifact("out/tell")); machine != want.machine || !strings.Contains(compiler, want.compiler) {
+				t.Errorf("%s: a program for %v by %q", name, machine, compiler)
+			}
+		}
+	})
+	if now := read(t, "/proc/self/mounts"); now != mounts {
+		t.Errorf("mounts are left:\n%s", now)
+	}
+}
+
+// elfFile tells for what a program is, and what its compilers say of themselves.
+func elfFile(t *testing.T, name string) (machine elf.Machine, comment string) {
+	t.Helper()
+	f, err := elf.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	s := f.Section(".comment")
+	if s == nil {
+		t.Fatalf("%s: no .comment", name)
+	}
+	data, err := s.Data()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f.Machine, string(data)
+}
+
+const onARM = `[project]
+name = "native"
+[[source]]
+name = "in"
+vcs = "file"
+url = "in"
+[[worker]]
+name = "arm"
+ssh = "HOST"
+[[builder]]
+name = "native"
+sources = ["in"]
+[[builder.step]]
+name = "all"
+sh = "uname -m; cat in; sleep 1000 & printf '1..1\nok 1 - here\n' >out.tap; cp in out"
+tests = ["tap:out.tap"]
+[builder.artifacts]
+paths = ["out"]
+`
+
+// TestWorkerOfAnotherArchitecture builds on an aarch64 machine, which gets the
+// relkit for that from beside the one that runs.
+func TestWorkerOfAnotherArchitecture(t *testing.T) {
+	tree, qemu := relkittest.Tree(t, "arm64"), relkittest.QEMU(t)
+	bin := buildRelkit(t, "arm64")
+	r := &recipe{t: t, dir: t.TempDir(), home: t.TempDir(), bin: bin}
+	s := relkittest.StartSSHDIn(t, tree, "arm", qemu)
+	r.logsIn(s)
+	for name, text := range map[string]string{"relkit.toml": strings.Replace(onARM, "HOST", s.Host(), 1), "in": "hello\n"} {
+		if err := os.WriteFile(filepath.Join(r.dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other, away := filepath.Join(bin, "relkit-linux-arm64"), filepath.Join(bin, "away")
+	refused := func(want string) {
+		t.Helper()
+		_, said, err := r.relkit("build")
+		if err == nil || !strings.Contains(said, want) || !strings.Contains(said, "hint: GOOS=linux GOARCH=arm64 ") {
+			t.Errorf("%v, want %s\n%s", err, want, said)
+		}
+	}
+	if err := os.Rename(other, away); err != nil {
+		t.Fatal(err)
+	}
+	refused(`it is "Linux aarch64", and there is no ` + other)
+	if err := os.Symlink("relkit", other); err != nil {
+		t.Fatal(err)
+	}
+	refused(other + ` is a program for "amd64"`)
+	if err := os.Rename(away, other); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= 2; n++ { // the second finds its relkit there
+		b := r.build()["native"]
+		if b.Build == nil || b.Worker.Arch != "arm64" || b.Worker.Host != "arm" || b.Number != n || b.Steps[0].Swept != 1 || !b.tests["here"] {
+			t.Fatalf("%+v", b.Build)
+		}
+		if got := read(t, b.artifact("out")); got != "hello\n" {
+			t.Errorf("the artifact is %q", got)
+		}
+		if log, _, err := r.relkit("build", "--log", fmt.Sprintf("native/%d/all", n)); err != nil || !strings.Contains(log, "aarch64\nhello\n") {
+			t.Errorf("%v, log %q", err, log)
+		}
+	}
+}
