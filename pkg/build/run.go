@@ -65,8 +65,9 @@ type Options struct {
 	// Done hears of each build that has ended, with its folder, one at a time.
 	Done func(b *record.Build, dir string) error
 
-	// heartbeat is what worker.Options has, grace what process.Job has; tests make them short.
-	heartbeat, grace time.Duration
+	// heartbeat is what worker.Options has, grace what process.Job has, commands how
+	// long up and down may take; tests make them short.
+	heartbeat, grace, commands time.Duration
 }
 
 // Progress hears how far a run is.

@@ -33,8 +33,12 @@ func (p *Project) onWorkers() string {
 	return p.cfg.Project.Name + "-" + hex.EncodeToString(sum[:4])
 }
 
-// commandTimeout bounds a worker's up and down commands.
-const commandTimeout = 30 * time.Minute
+const (
+	// commandTimeout bounds a worker's up and down commands.
+	commandTimeout = 30 * time.Minute
+	// partingTimeout bounds down where relkit was told to end: somebody waits.
+	partingTimeout = time.Minute
+)
 
 // up starts a worker that has a command for that; down, to be called after use,
 // stops it. The command runs when the first build of all that run now needs the
@@ -51,7 +55,7 @@ func (r *runner) up(ctx context.Context, w config.Worker) (down func() error, er
 	}
 	alone, err := takeShare(ctx, f)
 	if err == nil && alone && len(w.Up) > 0 {
-		err = r.command(ctx, w, "up", w.Up)
+		err = r.command(ctx, w, "up", w.Up, commandTimeout)
 	}
 	if err == nil {
 		err = unix.Flock(int(f.Fd()), unix.LOCK_SH)
@@ -62,8 +66,11 @@ func (r *runner) up(ctx context.Context, w config.Worker) (down func() error, er
 	return func() error {
 		var err error
 		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil && len(w.Down) > 0 {
-			// Also where the build was stopped.
-			err = r.command(context.WithoutCancel(ctx), w, "down", w.Down)
+			timeout := commandTimeout
+			if ctx.Err() != nil {
+				timeout = partingTimeout
+			}
+			err = r.command(context.WithoutCancel(ctx), w, "down", w.Down, timeout)
 		}
 		return errors.Join(err, f.Close())
 	}, nil
@@ -87,7 +94,10 @@ func takeShare(ctx context.Context, f *os.File) (alone bool, err error) {
 }
 
 // command runs a worker's command on this machine.
-func (r *runner) command(ctx context.Context, w config.Worker, what string, argv []string) error {
+func (r *runner) command(ctx context.Context, w config.Worker, what string, argv []string, timeout time.Duration) error {
+	if r.opt.commands > 0 {
+		timeout = r.opt.commands
+	}
 	here, err := worker.Open(ctx, config.Worker{}, worker.Options{Dir: r.p.dir, LookupEnv: r.opt.LookupEnv})
 	if err != nil {
 		return err
@@ -96,7 +106,7 @@ func (r *runner) command(ctx context.Context, w config.Worker, what string, argv
 	var said []byte
 	r.opt.Log.Info(fmt.Sprintf("worker %s: %s", w.Name, what))
 	env := r.toolEnv(here)
-	res, err := here.Run(ctx, process.Job{Argv: argv, Dir: r.p.dir, Env: append(env, "RELKIT_WORKER="+w.Name), Timeout: commandTimeout, Output: func(o process.Output) error {
+	res, err := here.Run(ctx, process.Job{Argv: argv, Dir: r.p.dir, Env: append(env, "RELKIT_WORKER="+w.Name), Timeout: timeout, Grace: r.opt.grace, Output: func(o process.Output) error {
 		said = append(said, o.Data...)
 		said = said[max(0, len(said)-1<<10):]
 		return nil

@@ -1,12 +1,16 @@
 package build
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/record"
@@ -152,6 +156,65 @@ func TestUpAndDown(t *testing.T) {
 	if got := b.read("said"); got != "up\ndown here\n" && got != "up\ndown here\nup\ndown here\n" { // they need not overlap
 		t.Errorf("said %q", got)
 	}
+}
+
+// A command that hangs is ended: up is the worker's trouble and begins no build, down
+// is told after a build that is recorded as what it was. Who asks relkit to end does
+// not wait for them, and nothing of them is left.
+func TestUpAndDownThatHang(t *testing.T) {
+	b := newBench(t, builder("true", "", ""), nil)
+	text := b.read("relkit.toml")
+	hang := `["sh", "-c", "trap '' TERM; echo so far; echo $$ >>pids; setsid sleep 1000 & echo $! >>pids; touch hangs; sleep 1000"]`
+	with := func(lines string) {
+		b.write("relkit.toml", strings.Replace(text, "slots = 4\n", "slots = 4\n"+lines+"\n", 1))
+	}
+	left := func() {
+		t.Helper()
+		var pids []int
+		for _, w := range strings.Fields(b.read("pids")) {
+			pids = append(pids, must(strconv.Atoi(w)))
+		}
+		noneLeft(t, pids, 0)
+		if err := errors.Join(os.Remove(b.path("pids")), os.Remove(b.path("hangs"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.opt.grace, b.opt.commands = 200*time.Millisecond, time.Second
+	with("up = " + hang)
+	err := b.run()
+	if err == nil || failure.Of(err) != failure.Failed || !strings.Contains(err.Error(), `worker "here": cannot be used: its up command`) || !strings.Contains(err.Error(), "timed out after") || !strings.Contains(err.Error(), "so far") || len(b.built) != 0 {
+		t.Errorf("up: %v, %+v", err, b.built)
+	}
+	left()
+	with("down = " + hang)
+	err = b.run()
+	if err == nil || failure.Of(err) != failure.Failed || !strings.Contains(err.Error(), "its down command") || !strings.Contains(err.Error(), "timed out after") {
+		t.Errorf("down: %v", err)
+	}
+	if len(b.built) != 1 || b.built[0].Status != record.BuildSuccess {
+		t.Errorf("down: %+v", b.built)
+	}
+	left()
+	// Ctrl-C while up hangs, for as long as it may.
+	with("up = " + hang)
+	b.opt.commands = 0
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := b.start(ctx)
+	for range 600 {
+		if _, err := os.Stat(b.path("hangs")); err == nil {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	start := time.Now()
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) || time.Since(start) > 10*time.Second || len(b.built) != 0 {
+		t.Errorf("after %v: %v, %+v", time.Since(start), err, b.built)
+	}
+	left()
+	with("")
+	b.must()
 }
 
 // An architecture for which there is no relkit, a host whose key is not known, a
