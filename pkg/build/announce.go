@@ -12,7 +12,10 @@ import (
 	"strings"
 
 	"github.com/relkit/relkit/pkg/build/notify"
+	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/format/record"
+	"github.com/relkit/relkit/pkg/format/testresult"
+	"github.com/relkit/relkit/pkg/sys/lock"
 )
 
 const (
@@ -27,8 +30,66 @@ const (
 
 // newSpool is what a run tells through.
 func (r *runner) newSpool() *notify.Spool {
-	return notify.Open(filepath.Join(r.p.state.dir, notifyDir), r.p.cfg.Notify,
+	s := notify.Open(filepath.Join(r.p.state.dir, notifyDir), r.p.cfg.Notify,
 		notify.Options{Dir: r.p.dir, LookupEnv: r.opt.LookupEnv, Env: environ(r.base())})
+	s.Hold = r.holds
+	return s
+}
+
+// mailLock is held while a run builds cells of a builder, whose mails wait for the
+// last of them: also those that another run could deliver.
+func (s state) mailLock(builder string) string {
+	return filepath.Join(s.dir, locksDir, ".mails-"+builder) // no builder's name begins with a dot
+}
+
+// enter notes that a run is going to build cells.
+func (r *runner) enter(cells []Cell) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.left, r.mails = map[string]int{}, map[string]*lock.Lock{}
+	for i := range cells {
+		r.left[cells[i].builder.Name]++
+	}
+	if !slices.ContainsFunc(r.p.cfg.Notify, func(n config.Notify) bool { return n.Mail != "" || n.Sendmail }) {
+		return
+	}
+	for name, n := range r.left {
+		if n < 2 || os.MkdirAll(filepath.Join(r.p.state.dir, locksDir), 0o755) != nil {
+			continue
+		}
+		if l, err := lock.Try(r.p.state.mailLock(name)); err == nil { // or the run that has it delivers this one's too
+			r.mails[name] = l
+		}
+	}
+}
+
+// leave notes that a cell has ended; what is to be told by mail of its builder is
+// told when the last has.
+func (r *runner) leave(ctx context.Context, c *Cell) {
+	name := c.builder.Name
+	r.mu.Lock()
+	r.left[name]--
+	last := r.left[name] == 0
+	if l := r.mails[name]; last && l != nil {
+		_ = l.Release()
+		delete(r.mails, name)
+	}
+	r.mu.Unlock()
+	if last {
+		r.deliver(ctx)
+	}
+}
+
+// holds tells whether this run or another is to build more cells of a builder.
+func (r *runner) holds(builder string) bool {
+	r.mu.Lock()
+	mine := r.left[builder] > 0
+	r.mu.Unlock()
+	if mine {
+		return true
+	}
+	held, err := lock.Held(r.p.state.mailLock(builder))
+	return held && err == nil
 }
 
 // announce queues what is to be told of the builds of a builder that have ended:
@@ -107,6 +168,8 @@ func (s state) before(name string, numbers []int) []*record.Build {
 // facts are what a message says beside the record.
 func (p *Project) facts(b *record.Build) *notify.Facts {
 	f := &notify.Facts{Config: p.file, State: p.stateGiven, Folder: p.state.build(b.Builder, b.Number)}
+	f.Host, _ = os.Hostname()
+	f.Failing = failingTests(b, f.Folder)
 	if step := notify.Step(b); step != nil && step.Log != "" {
 		l := StepLog{path: filepath.Join(f.Folder, step.Log)}
 		// A log that cannot be read is missed in the message, and no reason for none.
@@ -120,6 +183,44 @@ func (p *Project) facts(b *record.Build) *notify.Facts {
 		f.Log = f.Log[max(0, len(f.Log)-notify.MaxLog):]
 	}
 	return f
+}
+
+const (
+	// maxFailing bounds the tests that a message tells of, maxFailingFile what is read
+	// for them, in bytes: a record names the newly failing ones anyway.
+	maxFailing     = 100
+	maxFailingFile = 16 << 20
+)
+
+// failingTests are the tests that failed and are held against a build, with the
+// first line of what each says.
+func failingTests(b *record.Build, folder string) (list []notify.Failing) {
+	if b.Tests == nil || b.Tests.Failed+b.Tests.Errored <= b.Tests.Excused {
+		return nil
+	}
+	file := filepath.Join(folder, testsFile)
+	if info, err := os.Stat(file); err != nil || info.Size() > maxFailingFile {
+		return nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	results, err := record.DecodeBuildTests(data)
+	if err != nil {
+		return nil
+	}
+	for _, t := range results.Tests {
+		if s := testresult.Status(t.Status); !s.Bad() || t.Flaky || len(list) == maxFailing {
+			continue
+		}
+		why, _, _ := strings.Cut(strings.TrimSpace(t.Message), "\n")
+		if why == "" {
+			why, _, _ = strings.Cut(strings.TrimSpace(t.Detail), "\n")
+		}
+		list = append(list, notify.Failing{ID: t.ID, Why: why})
+	}
+	return list
 }
 
 // deliver tells what waits, this run's and what earlier ones could not.

@@ -2,10 +2,13 @@ package build
 
 import (
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/relkittest"
+	"github.com/relkit/relkit/pkg/sys/lock"
 )
 
 const toFile = "[[notify]]\nfile = \"told\"\nwhen = [\"always\"]\n"
@@ -138,5 +141,65 @@ func TestToldOfACell(t *testing.T) {
 		if !strings.Contains(got, want) {
 			t.Errorf("there is no %q in\n%s", want, got)
 		}
+	}
+}
+
+// TestOneMailOfAMatrix: a matrix that breaks is one mail, which comes when its last
+// cell has ended; the file has heard of each by then. A run beside it, and one that
+// finds what a killed one left, keep to that.
+func TestOneMailOfAMatrix(t *testing.T) {
+	relkittest.Need(t, "aiosmtpd")
+	dir := t.TempDir()
+	address, stop, err := relkittest.MailServer(relkittest.MailOptions{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	mails := func() (list []string) {
+		for _, name := range must(filepath.Glob(dir + "/*.txt")) {
+			list = append(list, string(must(os.ReadFile(name))))
+		}
+		return list
+	}
+	text := builder(`[ {cc} = tcc ] || . ./in`, "matrix = { cc = [\"gcc\", \"clang\", \"tcc\"] }\n", "") +
+		toFile + "[[notify]]\nmail = \"smtp://" + address + "\"\nfrom = \"relkit@x.example\"\nto = [\"blame\", \"team@x.example\"]\n"
+	b := newBench(t, text, map[string]string{"in": "true"})
+	b.opt.KeepGoing = true
+	if err := b.run(); err != nil || len(mails()) != 0 {
+		t.Fatal(err, mails())
+	}
+	b.commit(map[string]string{"in": "echo oh no {cc} >&2\nexit 3"})
+	// While another run builds cells of the same builder, its mails wait for that.
+	other, err := lock.Try(state{b.path("state")}.mailLock("fw"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.run("fw[cc=gcc]"); failure.Of(err) != failure.No || len(mails()) != 0 {
+		t.Fatal(err, mails())
+	}
+	if err := other.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.run("fw[cc=clang]", "fw[cc=tcc]"); failure.Of(err) != failure.No {
+		t.Fatal(err)
+	}
+	got := mails()
+	if len(got) != 1 {
+		t.Fatalf("%d mails: %q", len(got), got)
+	}
+	for _, want := range []string{"Subject: [fw] fw: 2 fail: cc=gcc; cc=clang\n", "To: a@example.com, team@x.example\n", "\n---- fw[cc=clang]/2 ---", "\n  oh no {cc}\n", "\nChanges since the last good build:\n"} {
+		if !strings.Contains(got[0], want) {
+			t.Errorf("there is no %q in\n%s", want, got[0])
+		}
+	}
+	if told := b.told(); len(told) != 6 {
+		t.Errorf("the file was told %q", told)
+	}
+	b.commit(map[string]string{"in": "true"})
+	if err := b.run(); err != nil {
+		t.Fatal(err)
+	}
+	if got = mails(); len(got) != 2 || !strings.Contains(got[1], "Subject: [fw] fw: 2 work again: cc=gcc; cc=clang\n") && !strings.Contains(got[1], "Subject: [fw] fw: 2 work again: cc=clang; cc=gcc\n") {
+		t.Errorf("%d mails: %q", len(got), got)
 	}
 }

@@ -62,23 +62,35 @@ type owed struct {
 
 // readPending reads pendingFile; one that is not there is empty.
 func (s state) readPending() (*pending, []byte, error) {
-	st := &pending{Schema: pendingSchema, Sources: map[string]pendingSource{}, Schedules: map[string]pendingSchedule{}}
 	file := filepath.Join(s.dir, pendingFile)
 	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return st, nil, nil
+		return noPending(), nil, nil
 	}
+	var st *pending
 	if err == nil {
-		err = strict.Decode(data, maxPending, st)
-	}
-	if err == nil && st.Schema != pendingSchema {
-		err = fmt.Errorf("schema %q, want %q", st.Schema, pendingSchema)
+		st, err = decodePending(data)
 	}
 	if err != nil {
 		err = fmt.Errorf("reading %s: %w", file, err)
 		return nil, nil, failure.WithHint(err, "mv %s %s  # schedules then count from now on", failure.Word(file), failure.Word(file+".bad"))
 	}
 	return st, data, nil
+}
+
+func noPending() *pending {
+	return &pending{Schema: pendingSchema, Sources: map[string]pendingSource{}, Schedules: map[string]pendingSchedule{}}
+}
+
+func decodePending(data []byte) (*pending, error) {
+	st := noPending()
+	if err := strict.Decode(data, maxPending, st); err != nil {
+		return nil, err
+	}
+	if st.Schema != pendingSchema {
+		return nil, fmt.Errorf("schema %q, want %q", st.Schema, pendingSchema)
+	}
+	return st, nil
 }
 
 // pending changes pendingFile, durably, while nobody else does. It is held for

@@ -79,6 +79,7 @@ func (r *runner) all(ctx context.Context, cells []Cell) []outcome {
 	}
 	r.opt.Progress.Start(steps, "building")
 	defer r.opt.Progress.Done()
+	r.enter(cells)
 	q := r.p.newQueue(cells)
 	done := make(chan int)
 	stop := false
@@ -101,6 +102,7 @@ func (r *runner) all(ctx context.Context, cells []Cell) []outcome {
 				} else {
 					q.outcomes[i] = r.one(ctx, i, &cells[i])
 				}
+				r.leave(ctx, &cells[i])
 				done <- i
 			}()
 		}

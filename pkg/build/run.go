@@ -21,6 +21,7 @@ import (
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/record"
+	"github.com/relkit/relkit/pkg/sys/lock"
 )
 
 // Options of a run; the zero value builds once what is asked for.
@@ -95,6 +96,10 @@ type runner struct {
 	here  *worker.Session          // this machine, from which sources are asked
 	err   error                    // of Done
 	tried map[string]*record.Build // the try builds of this run that succeeded, by cell
+	// left counts the cells of each builder that are still to end, mails are the
+	// locks that say so to other runs.
+	left  map[string]int
+	mails map[string]*lock.Lock
 }
 
 // headOf is the head of a branch, asked for once a run so that all builders

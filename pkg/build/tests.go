@@ -344,6 +344,9 @@ func (j *job) addTest(step string, c *foundCase) error {
 	var one testresult.Counts
 	one.Add(&c.Case)
 	n.Total, n.Flaky = n.Total+1, n.Flaky+one.Flaky
+	if c.Flaky && c.Status.Bad() {
+		n.Excused++
+	}
 	n.Passed, n.Failed, n.Errored, n.Skipped = n.Passed+one.Passed, n.Failed+one.Failed, n.Errored+one.Errored, n.Skipped+one.Skipped
 	return nil
 }

@@ -31,10 +31,13 @@ func (t target) message(e *entry) (*mail.Msg, error) {
 	m.Subject(e.Notice.Subject)
 	m.SetDateWithValue(e.Queued)
 	m.SetMessageIDWithValue(e.messageID(e.Notice.ID))
-	if e.Thread != "" && e.Thread != e.Notice.ID {
-		root := "<" + e.messageID(e.Thread) + ">"
-		m.SetGenHeader(mail.HeaderInReplyTo, root)
-		m.SetGenHeader(mail.HeaderReferences, root)
+	if len(e.roots) > 0 {
+		m.SetGenHeader(mail.HeaderInReplyTo, "<"+e.messageID(e.roots[0])+">")
+		var all []string
+		for _, root := range e.roots {
+			all = append(all, "<"+e.messageID(root)+">")
+		}
+		m.SetGenHeader(mail.HeaderReferences, strings.Join(all, " "))
 	}
 	// RFC 3834: no vacation notice answers.
 	m.SetGenHeader("Auto-Submitted", "auto-generated")
@@ -42,9 +45,13 @@ func (t target) message(e *entry) (*mail.Msg, error) {
 	m.SetGenHeader("X-Relkit-Builder", e.Notice.Builder)
 	m.SetGenHeader("X-Relkit-Event", e.Notice.Event)
 	m.SetBodyString(mail.TypeTextPlain, e.Notice.Text)
+	logs := e.more
 	if len(e.Log) > 0 {
+		logs = append(logs, attachment{e.LogName, e.Log})
+	}
+	for _, l := range logs {
 		// As bytes: a log may be in any encoding.
-		if err := m.AttachReader(e.LogName, bytes.NewReader(e.Log), mail.WithFileContentType(mail.TypeAppOctetStream)); err != nil {
+		if err := m.AttachReader(l.name, bytes.NewReader(l.log), mail.WithFileContentType(mail.TypeAppOctetStream)); err != nil {
 			return nil, err
 		}
 	}

@@ -34,10 +34,20 @@ type Facts struct {
 	// Config is relkit.toml and State, where it is not the one configured, the
 	// state folder: absolute paths, for commands to paste.
 	Config, State string
-	// Folder is the build's.
-	Folder string
+	// Folder is the build's; Host is the machine that has it and where the commands
+	// are to be pasted.
+	Folder, Host string
+	// Failing are the tests that failed and are held against the build.
+	Failing []Failing
 	// Log is the end of the log of Step, at most MaxLog bytes.
 	Log []byte
+}
+
+// Failing is a test that failed.
+type Failing struct {
+	ID string
+	// Why is what the test says of it; "" for nothing.
+	Why string
 }
 
 // command is a relkit build for the same project, to be pasted.
@@ -85,23 +95,24 @@ func Step(b *record.Build) *record.BuildStep {
 // subject is one line that tells builds apart in a list of mails.
 func (s *Situation) subject() string {
 	b := s.Build
-	head := fmt.Sprintf("[%s] %s/%d ", b.Project, b.Builder, b.Number)
-	var what string
+	return clean(fmt.Sprintf("[%s] %s/%d %s", b.Project, b.Builder, b.Number, s.became()), maxSubject)
+}
+
+// became is what became of the build, in a few words.
+func (s *Situation) became() string {
 	switch s.Event {
 	case broke:
-		what = "fails: " + s.what()
+		return "fails: " + s.what()
 	case failing:
-		what = fmt.Sprintf("still fails, since %d: %s", s.first.Number, s.what())
+		return fmt.Sprintf("still fails, since %d: %s", s.first.Number, s.what())
 	case recovered:
-		what = "works again, after " + count(s.failures, "failed build")
+		return "works again, after " + count(s.failures, "failed build")
 	case succeeded:
-		what = "succeeded"
+		return "succeeded"
 	case failedInfra:
-		what = "could not be built: " + b.Error
-	default:
-		what = "was interrupted"
+		return "could not be built: " + s.Build.Error
 	}
-	return clean(head+what, maxSubject)
+	return "was interrupted"
 }
 
 // what broke, in a few words.
@@ -111,8 +122,8 @@ func (s *Situation) what() string {
 	switch {
 	case b.Tests != nil && len(b.Tests.NewlyFailing) > 0:
 		return s.stepName(step) + count(len(b.Tests.NewlyFailing), "test") + " newly failing"
-	case b.Tests != nil && b.Tests.Failed+b.Tests.Errored > 0:
-		return s.stepName(step) + count(b.Tests.Failed+b.Tests.Errored, "test") + " failed"
+	case b.Tests != nil && heldAgainst(b.Tests) > 0:
+		return s.stepName(step) + count(heldAgainst(b.Tests), "test") + " failed"
 	case step != nil:
 		return step.Name + ", " + step.Error
 	}
@@ -124,55 +135,6 @@ func (s *Situation) stepName(step *record.BuildStep) string {
 		return ""
 	}
 	return step.Name + ", "
-}
-
-// Text is the message, plain, and without the log where tail is false.
-func (s *Situation) Text(f *Facts, tail bool) string {
-	var t bytes.Buffer
-	b := s.Build
-	field := func(name, format string, args ...any) {
-		fmt.Fprintf(&t, "%-9s %s\n", name, clean(fmt.Sprintf(format, args...), maxLine))
-	}
-	fmt.Fprintf(&t, "%s\n\n", clean(s.sentence(), maxLine))
-	step := Step(b)
-	switch {
-	case step != nil:
-		field("Step", "%s (%d of %d): %s", step.Name, step.Number, len(b.Steps), either(step.Error, string(step.Status)))
-	case b.Error != "":
-		field("Error", "%s", b.Error)
-	}
-	if step != nil && s.Event == failedInfra {
-		field("Error", "%s", b.Error)
-	}
-	s.testLines(&t, field)
-	for _, src := range b.Sources {
-		field("Revision", "%s %s %s", src.Name, src.Revision, src.Branch)
-	}
-	for _, d := range b.Try {
-		field("Diff", "%s %s, %d bytes", d.Source, filepath.Join(f.Folder, d.Path), d.SizeBytes)
-	}
-	if b.Version != "" {
-		field("Version", "%s", b.Version)
-	}
-	field("Worker", "%s (%s %s/%s)", b.Worker.Name, b.Worker.Host, b.Worker.OS, b.Worker.Arch)
-	field("Built", "%s, %.1f s, reason: %s", b.Started.Format(time.RFC3339), b.DurationSeconds, b.Reason)
-	if s.first != nil && s.first != b {
-		s.since(field)
-	}
-	s.changeLines(&t)
-	if s.Event != succeeded && s.Event != recovered {
-		fmt.Fprintf(&t, "\nReproduce:\n  %s\n", s.reproduce(f))
-	}
-	if step != nil && step.Log != "" {
-		fmt.Fprintf(&t, "\nThe whole log:\n  %s\n", f.command("--log", fmt.Sprintf("%s/%d/%s", b.Builder, b.Number, step.Name)))
-	}
-	if lines := tailOf(f.Log); tail && step != nil && len(lines) > 0 {
-		fmt.Fprintf(&t, "\nThe end of the log of step %q:\n\n", step.Name)
-		for _, l := range lines {
-			fmt.Fprintf(&t, "  %s\n", l)
-		}
-	}
-	return t.String()
 }
 
 // sentence is the first line of the text.
@@ -210,27 +172,6 @@ func (s *Situation) since(field func(string, string, ...any)) {
 	}
 	field(name, "since build %d%s of %s: for %s, %s", s.first.Number, rev, s.first.Started.Format(time.RFC3339),
 		span(end.Sub(s.first.Started)), count(s.failures, "failed build"))
-}
-
-func (s *Situation) changeLines(t *bytes.Buffer) {
-	switch {
-	case len(s.changes) == 0 && s.lastGood == nil:
-		return
-	case len(s.changes) == 0:
-		fmt.Fprintf(t, "\nNothing has changed since build %d, which was good.\n", s.lastGood.Number)
-		return
-	case s.lastGood == nil:
-		fmt.Fprint(t, "\nChanges:\n")
-	default:
-		fmt.Fprintf(t, "\nChanges since build %d, which was good:\n", s.lastGood.Number)
-	}
-	for i, c := range s.changes {
-		if i == maxListed {
-			fmt.Fprintf(t, "  … and %d more\n", len(s.changes)-i)
-			break
-		}
-		fmt.Fprintf(t, "  %s\n", clean(fmt.Sprintf("%s %s %s <%s>: %s", c.Source, short(c.Revision), c.Author, c.Email, c.Subject), maxLine))
-	}
 }
 
 // Notice is what is told, complete but for its ID; lists are empty, never nil,

@@ -148,6 +148,11 @@ func TestSubjects(t *testing.T) {
 	tests.Build.Tests = &record.BuildTests{Total: 9, Failed: 3, NewlyFailing: []string{"a", "b"}}
 	old := judged("success", "failed", "failed")
 	old.Build.Tests = &record.BuildTests{Total: 9, Failed: 1}
+	// Those that are known to be flaky are not what broke it.
+	flaky := judged("success", "failed")
+	flaky.Build.Tests = &record.BuildTests{Total: 9, Failed: 1, Errored: 1, Flaky: 2, Excused: 2, FlakyTests: []string{"a", "b"}}
+	both := judged("success", "failed")
+	both.Build.Tests = &record.BuildTests{Total: 9, Failed: 3, Flaky: 2, Excused: 2, FlakyTests: []string{"a", "b"}}
 	long := judged("success", "error")
 	long.Build.Error = "fetching:\n\x1b[31mü" + strings.Repeat("ü", 200)
 	for _, c := range []struct {
@@ -157,6 +162,8 @@ func TestSubjects(t *testing.T) {
 		{judged("success", "failed"), `[r3000] fw[cc=gcc]/2 fails: unit, exit status 2`},
 		{tests, `[r3000] fw[cc=gcc]/2 fails: unit, 2 tests newly failing`},
 		{old, `[r3000] fw[cc=gcc]/3 still fails, since 2: unit, 1 test failed`},
+		{flaky, `[r3000] fw[cc=gcc]/2 fails: unit, exit status 2`},
+		{both, `[r3000] fw[cc=gcc]/2 fails: unit, 1 test failed`},
 		{judged("failed", "failed", "success"), `[r3000] fw[cc=gcc]/3 works again, after 2 failed builds`},
 		{judged("success"), `[r3000] fw[cc=gcc]/1 succeeded`},
 		{judged("error"), `[r3000] fw[cc=gcc]/1 could not be built: no space left on device`},
@@ -174,7 +181,9 @@ func TestText(t *testing.T) {
 	s := judged("success a@x", "failed b@x", "error b@x", "failed c@x")
 	b := s.Build
 	b.Version, b.Set = "4.2.7", map[string]string{"opt": "a b"}
-	b.Tests = &record.BuildTests{Total: 40, Failed: 23, NewlyFailing: []string{"suite/first"}, NewlyFixed: []string{"x"}, Flaky: 1, FlakyTests: []string{"suite/unsteady"}}
+	b.Steps[1].Argv = []string{"make", "CC=gcc -m32", "check"}
+	b.Sources = append(b.Sources, record.BuildSource{Name: "ui", VCS: "svn", Revision: "417"})
+	b.Tests = &record.BuildTests{Total: 40, Failed: 24, Excused: 1, NewlyFailing: []string{"suite/first"}, NewlyFixed: []string{"x"}, Flaky: 1, FlakyTests: []string{"suite/unsteady"}}
 	b.Slower = []record.BuildSlower{{Step: "unit", DurationSeconds: 9, MedianSeconds: 3, Builds: 4}, {Step: "unit", Test: "suite/slow", DurationSeconds: 4.25, MedianSeconds: 1.5, Builds: 3}}
 	for i := range 22 {
 		b.Tests.NewlyFailing = append(b.Tests.NewlyFailing, fmt.Sprintf("suite/t%d", i))
@@ -184,12 +193,13 @@ func TestText(t *testing.T) {
 		fmt.Fprintf(&log, "line %d\n", i)
 	}
 	log.WriteString("\x1b[1;31mnot ok\x1b[0m \xff caf\u00e9\r\n")
-	f := &Facts{Config: "/srv/fw/relkit.toml", State: "/var/lib/re lkit", Log: []byte(log.String())}
+	f := &Facts{Config: "/srv/fw/relkit.toml", State: "/var/lib/re lkit", Host: "build-0", Log: []byte("cc1: warnings: -Werror\nfw.c:7:3: \x1b[31merror:\x1b[m ‘x’ undeclared\n" + log.String()),
+		Failing: []Failing{{ID: "suite/first", Why: "got 3, want 4"}, {ID: "suite/old"}}}
 	text := s.Text(f, true)
 	for _, want := range []string{
 		"Build fw[cc=gcc]/4 of r3000 fails, as it has since build 2.\n\n",
-		"\nStep      unit (2 of 2): exit status 2\n",
-		"\nTests     40, of which 23 failed, 23 newly; 1 newly fixed\n            suite/first\n",
+		"\nStep      unit (2 of 2): exit status 2\nCommand   make 'CC=gcc -m32' check\nSays      fw.c:7:3: error: ‘x’ undeclared\n",
+		"\nTests     40, of which 23 failed, 23 newly; 1 newly fixed\n            suite/first: got 3, want 4\n",
 		"\nFlaky     1 test\n            suite/unsteady\nSlower    than in the last builds:\n            step unit, 9.0 s, after a median of 3.0 s\n            suite/slow, 4.2 s, after a median of 1.5 s\n",
 		"\n            … and 3 more\n",
 		"\nRevision  fw " + fmt.Sprintf("%040d", 4) + " main\n",
@@ -198,8 +208,9 @@ func TestText(t *testing.T) {
 		"\nFailing   since build 2 (fw 000000000000) of 2026-11-20T14:00:00Z: for 2 h 1 min, 2 failed builds\n",
 		"\nChanges since build 1, which was good:\n  fw 000000000000 Ann <c@x>: change 0 of build 4\n",
 		"  fw 000000000000 Ann <b@x>: change 0 of build 2\n",
-		"\nReproduce:\n  relkit build --config /srv/fw/relkit.toml --state '/var/lib/re lkit' --rev " + fmt.Sprintf("%040d", 4) + " --set 'opt=a b' 'fw[cc=gcc]'\n",
-		"\nThe whole log:\n  relkit build --config /srv/fw/relkit.toml --state '/var/lib/re lkit' --log 'fw[cc=gcc]/4/unit'\n",
+		"\nReproduce, on build-0:\n  relkit build --config /srv/fw/relkit.toml --state '/var/lib/re lkit' --rev " + fmt.Sprintf("%040d", 4) + " --set 'opt=a b' 'fw[cc=gcc]'\n  (source ui is then at its newest revision; it was at 417)\n",
+		"\nThe first errors in the log of step \"unit\":\n\n  fw.c:7:3: error: ‘x’ undeclared\n\nThe end",
+		"\nThe whole log, on build-0:\n  relkit build --config /srv/fw/relkit.toml --state '/var/lib/re lkit' --log 'fw[cc=gcc]/4/unit'\n",
 		"\nThe end of the log of step \"unit\":\n\n  line 61\n",
 		"\n  line 99\n  not ok \ufffd café\n",
 	} {
@@ -210,8 +221,17 @@ func TestText(t *testing.T) {
 	if strings.Contains(text, "line 60\n") || strings.Contains(text, "suite/t20") || !utf8.ValidString(text) || strings.ContainsAny(text, "\x1b\r") {
 		t.Errorf("%q", text)
 	}
-	if text = s.Text(f, false); strings.Contains(text, "line") || !strings.Contains(text, "The whole log:") {
+	if text = s.Text(f, false); strings.Contains(text, "line") || !strings.Contains(text, "The whole log, on build-0:") {
 		t.Errorf("without a log:\n%s", text)
+	}
+	// Of those that fail still, none of which is new.
+	b.Tests.NewlyFailing = nil
+	if text = s.Text(f, false); !strings.Contains(text, "23 failed, 0 newly; 1 newly fixed\n            suite/first: got 3, want 4\n            suite/old\n") {
+		t.Error(text)
+	}
+	b.Steps[1].Argv = []string{"/bin/sh", "-ec", "\ncd src\nmake\n"}
+	if text = s.Text(f, false); !strings.Contains(text, "\nCommand   cd src …\n") {
+		t.Error(text)
 	}
 	text = judged("success", "failed").Text(f, false)
 	if !strings.Contains(text, "fails; build 1 was good.") || !strings.Contains(text, "Nothing has changed since build 1, which was good.\n") {
@@ -243,6 +263,26 @@ func TestNotice(t *testing.T) {
 	if back.Event != failing || back.Step != "unit" || back.LastGood != 1 || back.FailingSince.Number != 2 || back.FailingSince.Builds != 2 ||
 		strings.Join(back.Blame, " ") != "c@x b@x" || back.Subject == "" || back.Text == "" || strings.Count(string(line), "\n") != 1 {
 		t.Errorf("%s", line)
+	}
+}
+
+func TestErrorsOfALog(t *testing.T) {
+	for line, want := range map[string]bool{
+		"x.c:7:3: error: expected ';'": true, "x.c:1:10: fatal error: y.h: No such file or directory": true, "x.o: undefined reference to `y'": true,
+		"/usr/bin/ld: cannot find -lz": true, "src/a.ts(3,5): error TS2322: no": true, "panic: runtime error: index out of range": true, "Traceback (most recent call last):": true,
+		"x: x.c:9: main: Assertion `a' failed.": true, "not ok 3 - adds": true, "--- FAIL: TestX (0.00s)": true, "fatal: not a git repository": true, "[ERROR] Error: no": true,
+		"cc -Werror -c error.c": false, "0 errors, 3 warnings": false, "checking for error codes... yes": false, "ok 3 - error handling": false, "make: *** [all] Error 1": false,
+	} {
+		if got := errorsOf([]byte(line+"\nlast\n"), 1); (len(got) == 1) != want {
+			t.Errorf("%s: %q", line, got)
+		}
+	}
+	log := []byte(strings.Repeat("a: error: b\n", 100) + strings.Repeat("x", 1<<20))
+	if got := errorsOf(log, 1); len(got) != maxErrors {
+		t.Errorf("%q", got)
+	}
+	if got := errorsOf([]byte("a: error: b\nlast"), 2); len(got) != 0 {
+		t.Errorf("what the end of the log has: %q", got)
 	}
 }
 

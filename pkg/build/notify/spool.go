@@ -54,6 +54,8 @@ type entry struct {
 	// Thread is the ID of what the failures that this belongs to began with.
 	Thread string              `json:"thread,omitempty"`
 	Notice *record.BuildNotice `json:"notice"`
+	// Parts are those of the notice's text, of what goes by mail.
+	Parts *parts `json:"parts,omitempty"`
 	// Log is attached where there is one.
 	Log     []byte    `json:"log,omitempty"`
 	LogName string    `json:"log_name,omitempty"`
@@ -63,8 +65,16 @@ type entry struct {
 	Last     time.Time `json:"last,omitzero"`
 	Error    string    `json:"error,omitempty"`
 
-	path string // without entryExt
-	was  string // Label as the file has it
+	path  string       // without entryExt
+	was   string       // Label as the file has it
+	roots []string     // what told of what this belongs to, without itself
+	more  []attachment // the logs of a bundle
+}
+
+// attachment is a log beside a text.
+type attachment struct {
+	name string
+	log  []byte
 }
 
 const entrySchema = "relkit.build-spool/v1"
@@ -98,6 +108,10 @@ func (o Outcome) Text() string { return clean(o.Err.Error(), maxLine) }
 
 // Spool is a folder of what is still to be told.
 type Spool struct {
+	// Hold tells whether more builds of a builder are about to end, whose mails are
+	// to be one; nil is never.
+	Hold func(builder string) bool
+
 	dir     string
 	targets []target
 	now     func() time.Time
@@ -166,6 +180,7 @@ func (t target) compose(sit *Situation, f *Facts) *entry {
 			return nil // only "blame", and nobody is to
 		}
 		e.From, e.To = t.sender(), e.All
+		e.Parts = sit.parts(f, t.Attach != "none")
 		if sit.first != nil {
 			e.Thread = id(sit.first, e.Target)
 		}
@@ -176,11 +191,19 @@ func (t target) compose(sit *Situation, f *Facts) *entry {
 	return e
 }
 
-// save makes an entry durable.
-func (e *entry) save() error {
+func (e *entry) encode() ([]byte, error) {
 	data, err := strict.Encode(e)
 	if err != nil {
-		return fmt.Errorf("writing a notice: %w", err)
+		return nil, fmt.Errorf("writing a notice: %w", err)
+	}
+	return data, nil
+}
+
+// save makes an entry durable.
+func (e *entry) save() error {
+	data, err := e.encode()
+	if err != nil {
+		return err
 	}
 	a, err := fsys.NewAtomic(e.path+entryExt, 0o644)
 	if err == nil {
@@ -202,14 +225,28 @@ func (s *Spool) load(id string) (*entry, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading a notice: %w", err)
 	}
-	e := &entry{path: path}
-	if err := strict.Decode(data, maxEntry, e); err != nil {
+	e, err := decodeEntry(data)
+	if err == nil && e.Notice.ID != id {
+		err = fmt.Errorf("it is that of %q", e.Notice.ID)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("reading a notice: %s: %w", path+entryExt, err)
 	}
-	if e.Schema != entrySchema || e.Notice == nil || e.Notice.ID != id {
-		return nil, fmt.Errorf("reading a notice: %s: schema %q, want %q", path+entryExt, e.Schema, entrySchema)
+	e.path, e.was = path, e.Label
+	return e, nil
+}
+
+func decodeEntry(data []byte) (*entry, error) {
+	e := &entry{}
+	if err := strict.Decode(data, maxEntry, e); err != nil {
+		return nil, err
 	}
-	e.was = e.Label
+	if e.Schema != entrySchema || e.Notice == nil {
+		return nil, fmt.Errorf("schema %q, want %q", e.Schema, entrySchema)
+	}
+	if err := e.Notice.Check(); err != nil {
+		return nil, fmt.Errorf("notice: %w", err)
+	}
 	return e, nil
 }
 
@@ -271,41 +308,54 @@ func (s *Spool) Deliver(ctx context.Context) ([]Outcome, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ids, err := s.ids()
-	due, derr := s.due(ids)
+	list, due, derr := s.due(ids)
 	err = errors.Join(err, derr)
 	var done []Outcome
-	for _, id := range ids {
+	for i, e := range list {
 		if ctx.Err() != nil {
 			break
 		}
-		if s.tried[id] {
+		if s.tried[e.Notice.ID] || s.held(e, len(ids)) {
 			continue
 		}
-		o, tried, terr := s.try(ctx, id, due)
-		err = errors.Join(err, terr)
-		if tried {
-			done = append(done, o)
+		with := []string{e.Notice.ID}
+		for _, o := range list[i+1:] {
+			if g := o.group(); g != "" && g == e.group() && !s.tried[o.Notice.ID] {
+				with = append(with, o.Notice.ID)
+			}
 		}
+		more, terr := s.try(ctx, with, due)
+		err = errors.Join(err, terr)
+		done = append(done, more...)
 	}
 	return done, err
 }
 
-// due are the targets for which the time of an entry has come: then all of theirs
-// are tried, in order, lest "works again" arrives before "fails".
-func (s *Spool) due(ids []string) (map[string]bool, error) {
+// held tells whether an entry waits for others that will be told in the same mail.
+// It does not where that would fill the spool.
+func (s *Spool) held(e *entry, waiting int) bool {
+	return s.Hold != nil && e.group() != "" && waiting < maxEntries/2 && s.Hold(e.builder())
+}
+
+// due loads the entries, and finds the targets for which the time of one has come:
+// then all of theirs are tried, in order, lest "works again" arrives before "fails".
+func (s *Spool) due(ids []string) ([]*entry, map[string]bool, error) {
 	due := map[string]bool{}
+	var list []*entry
 	var errs []error
 	for _, id := range ids {
 		e, err := s.load(id)
 		if errs = append(errs, err); e == nil {
 			continue
 		}
+		e.Log = nil // the try reads it again, and all of them at once are many
+		list = append(list, e)
 		// A target whose address somebody has mended is tried at once.
 		if to := s.target(e.Target); to == nil || to.label() != e.Label || e.due(s.now()) {
 			due[e.Target] = true
 		}
 	}
-	return due, errors.Join(errs...)
+	return list, due, errors.Join(errs...)
 }
 
 // target is the one of this key; nil where the configuration has none.
@@ -317,51 +367,80 @@ func (s *Spool) target(key string) *target {
 	return &s.targets[i]
 }
 
-// try delivers one entry under its lock.
-func (s *Spool) try(ctx context.Context, id string, due map[string]bool) (o Outcome, tried bool, err error) {
-	lockFile := filepath.Join(s.dir, id+".lock")
-	l, err := lock.Try(lockFile)
-	if failure.Of(err) == failure.Busy {
-		return o, false, nil
+// try delivers entries of one group as one, under their locks.
+func (s *Spool) try(ctx context.Context, ids []string, due map[string]bool) (out []Outcome, err error) {
+	var list []*entry
+	for _, id := range ids {
+		lockFile := filepath.Join(s.dir, id+".lock")
+		l, lerr := lock.Try(lockFile)
+		if failure.Of(lerr) == failure.Busy {
+			continue
+		}
+		if lerr != nil {
+			return out, errors.Join(err, fmt.Errorf("delivering a notice: %w", lerr))
+		}
+		defer func() { err = errors.Join(err, os.Remove(lockFile), l.Release()) }()
+		if e, lerr := s.load(id); e != nil && lerr == nil && due[e.Target] { // due has told the error
+			list = append(list, e)
+		}
 	}
-	if err != nil {
-		return o, false, fmt.Errorf("delivering a notice: %w", err)
+	if len(list) == 0 || list[0].group() != list[len(list)-1].group() { // another process has been at it
+		return out, nil
 	}
-	defer func() { err = errors.Join(err, os.Remove(lockFile), l.Release()) }()
-	e, err := s.load(id)
-	if e == nil || err != nil || !due[e.Target] {
-		return o, false, nil // due has told the error
+	return s.deliver(ctx, list)
+}
+
+// deliver tells of entries whose locks are held.
+func (s *Spool) deliver(ctx context.Context, list []*entry) (out []Outcome, err error) {
+	to := s.target(list[0].Target)
+	each := func(f func(*entry) (Outcome, error)) ([]Outcome, error) {
+		for _, e := range list {
+			o, ferr := f(e)
+			out, err = append(out, o), errors.Join(err, ferr)
+		}
+		return out, err
 	}
-	to := s.target(e.Target)
 	switch {
 	case to == nil:
-		o = e.outcome(errors.New("the configuration has it no more"), true)
-		return o, true, e.remove()
-	case s.silent[e.Target]:
-		return o, false, nil
+		gone := errors.New("the configuration has it no more")
+		return each(func(e *entry) (Outcome, error) { return e.outcome(gone, true), e.remove() })
+	case s.silent[list[0].Target]:
+		return nil, nil
 	}
-	s.tried[id] = true
-	e.Label = to.label() // what it is called now
+	for _, e := range list {
+		s.tried[e.Notice.ID] = true
+		e.Label = to.label() // what it is called now
+	}
 	start := time.Now()
-	derr := to.deliver(ctx, e)
-	if ctx.Err() != nil && derr != nil {
-		return o, false, e.save() // not the target's fault; To may be shorter
-	}
-	if derr == nil {
-		return e.outcome(nil, false), true, e.remove()
+	message := bundle(list)
+	message.roots = s.roots(message.Notice.ID, list)
+	derr := to.deliver(ctx, message)
+	for _, e := range list {
+		e.To = message.To // those that are left
 	}
 	var r rejected
-	if errors.As(derr, &r) {
-		return e.outcome(derr, true), true, e.remove()
+	switch {
+	case ctx.Err() != nil && derr != nil: // not the target's fault
+		for _, e := range list {
+			err = errors.Join(err, e.save())
+		}
+		return nil, err
+	case derr == nil:
+		err = s.noteRoots(message.Notice.ID, list)
+		return each(func(e *entry) (Outcome, error) { return e.outcome(nil, false), e.remove() })
+	case errors.As(derr, &r):
+		return each(func(e *entry) (Outcome, error) { return e.outcome(derr, true), e.remove() })
 	}
-	s.silent[e.Target] = time.Since(start) > to.o.Deadline/patience
-	o = e.outcome(derr, s.now().Sub(e.Queued) > maxAge)
-	if o.GivenUp {
-		return o, true, e.remove()
-	}
-	e.Attempts++
-	e.Last, e.Error = s.now().UTC().Truncate(time.Second), o.Text()
-	return o, true, e.save()
+	s.silent[list[0].Target] = time.Since(start) > to.o.Deadline/patience
+	return each(func(e *entry) (Outcome, error) {
+		o := e.outcome(derr, s.now().Sub(e.Queued) > maxAge)
+		if o.GivenUp {
+			return o, e.remove()
+		}
+		e.Attempts++
+		e.Last, e.Error = s.now().UTC().Truncate(time.Second), o.Text()
+		return o, e.save()
+	})
 }
 
 func (e *entry) remove() error {

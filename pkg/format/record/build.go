@@ -183,6 +183,9 @@ type BuildTests struct {
 	Errored int `json:"errored"`
 	Skipped int `json:"skipped"`
 	Flaky   int `json:"flaky"`
+	// Excused counts those of Failed and Errored that are known to be flaky and were
+	// not held against the build.
+	Excused int `json:"excused,omitempty"`
 	// NewlyFailing and NewlyFixed compare with the newest of the builder's last
 	// builds that ran the test; at most MaxBuildTestNames each.
 	NewlyFailing []string `json:"newly_failing"`

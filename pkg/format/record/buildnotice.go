@@ -1,6 +1,7 @@
 package record
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -78,9 +79,19 @@ func DecodeBuildNotice(data []byte) (*BuildNotice, error) {
 	if err := strict.Decode(data, MaxBuildNotice, n); err != nil {
 		return nil, fmt.Errorf("reading a build notice: %w", err)
 	}
-	if n.Schema != BuildNoticeSchema || n.ID == "" || n.Builder == "" || n.Number < 1 || !n.Status.valid() {
-		return nil, fmt.Errorf("reading a build notice: not one: schema %q, id %q, builder %q, number %d, status %q",
-			n.Schema, n.ID, n.Builder, n.Number, n.Status)
+	if err := n.Check(); err != nil {
+		return nil, fmt.Errorf("reading a build notice: %w", err)
 	}
 	return n, nil
+}
+
+// Check says what makes it no notice; nil where it is one.
+func (n *BuildNotice) Check() error {
+	switch {
+	case n.Schema != BuildNoticeSchema || n.ID == "" || n.Builder == "" || n.Number < 1 || !n.Status.valid():
+		return fmt.Errorf("not one: schema %q, id %q, builder %q, number %d, status %q", n.Schema, n.ID, n.Builder, n.Number, n.Status)
+	case n.Revisions == nil || n.NewlyFailing == nil || n.NewlyFixed == nil || n.Changes == nil || n.Blame == nil:
+		return errors.New("a list is missing: of revisions, newly_failing, newly_fixed, changes and blame")
+	}
+	return nil
 }
