@@ -76,12 +76,12 @@ func TestOneMailOfManyCells(t *testing.T) {
 		"\nRevision  fw " + fmt.Sprintf("%040d", 2) + " main\n", "\nChanges since the last good build:\n  fw 000000000000 Ann <b@x>: change 0 of build 2\n",
 		"\n---- fw[cc=clang]/2 ----", "\nBuild fw[cc=clang]/2 of r3000 fails; build 1 was good.\n",
 		"\nReproduce, on build-1:\n  relkit build --config /srv/relkit.toml --rev " + fmt.Sprintf("%040d", 2) + " 'fw[cc=clang]'\n",
-		"\n  x.c:7:3: error: oh no\n", "--- fw_cc_clang_-2-unit.log\ncompiling with fw[cc=clang]\n", "--- fw_cc_gcc_-2-unit.log\n"} {
+		"\nSays      x.c:7:3: error: oh no\n", "--- fw_cc_clang_-2-unit.log\ncompiling with fw[cc=clang]\n", "--- fw_cc_gcc_-2-unit.log\n"} {
 		if !strings.Contains(mail, want) {
 			t.Errorf("there is no %q in\n%s", want, mail)
 		}
 	}
-	if strings.Count(mail, "change 0 of build 2") != 1 || strings.Count(mail, "Revision ") != 1 || strings.Count(mail, "The end of the log") != 2 || strings.Contains(mail, "icc") || strings.Count(mail, "\n  more\n") != 39+5 {
+	if strings.Count(mail, "change 0 of build 2") != 1 || strings.Count(mail, "Revision ") != 1 || strings.Count(mail, "The end of the log") != 2 || strings.Contains(mail, "icc") || strings.Count(mail, "\n  more") != 39+5 {
 		t.Errorf("%s", mail)
 	}
 	if !strings.Contains(got[1], "Subject: [r3000] fw[cc=tcc]/2 works again") || !strings.Contains(got[2], "X-Envelope-To: team@x, c@x\n") {

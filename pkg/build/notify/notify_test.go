@@ -193,7 +193,7 @@ func TestText(t *testing.T) {
 		fmt.Fprintf(&log, "line %d\n", i)
 	}
 	log.WriteString("\x1b[1;31mnot ok\x1b[0m \xff caf\u00e9\r\n")
-	f := &Facts{Config: "/srv/fw/relkit.toml", State: "/var/lib/re lkit", Host: "build-0", Log: []byte("cc1: warnings: -Werror\nfw.c:7:3: \x1b[31merror:\x1b[m ‘x’ undeclared\n" + log.String()),
+	f := &Facts{Config: "/srv/fw/relkit.toml", State: "/var/lib/re lkit", Host: "build-0", Log: []byte("cc1: warnings: -Werror\nfw.c:7:3: \x1b[31merror:\x1b[m ‘x’ undeclared\nfw.c:8:1: error: ‘y’ undeclared\n" + log.String()),
 		Failing: []Failing{{ID: "suite/first", Why: "got 3, want 4"}, {ID: "suite/old"}}}
 	text := s.Text(f, true)
 	for _, want := range []string{
@@ -209,7 +209,7 @@ func TestText(t *testing.T) {
 		"\nChanges since build 1, which was good:\n  fw 000000000000 Ann <c@x>: change 0 of build 4\n",
 		"  fw 000000000000 Ann <b@x>: change 0 of build 2\n",
 		"\nReproduce, on build-0:\n  relkit build --config /srv/fw/relkit.toml --state '/var/lib/re lkit' --rev " + fmt.Sprintf("%040d", 4) + " --set 'opt=a b' 'fw[cc=gcc]'\n  (source ui is then at its newest revision; it was at 417)\n",
-		"\nThe first errors in the log of step \"unit\":\n\n  fw.c:7:3: error: ‘x’ undeclared\n\nThe end",
+		"\nMore errors in the log of step \"unit\":\n\n  fw.c:8:1: error: ‘y’ undeclared\n\nThe end",
 		"\nThe whole log, on build-0:\n  relkit build --config /srv/fw/relkit.toml --state '/var/lib/re lkit' --log 'fw[cc=gcc]/4/unit'\n",
 		"\nThe end of the log of step \"unit\":\n\n  line 61\n",
 		"\n  line 99\n  not ok \ufffd café\n",
@@ -273,16 +273,19 @@ func TestErrorsOfALog(t *testing.T) {
 		"x: x.c:9: main: Assertion `a' failed.": true, "not ok 3 - adds": true, "--- FAIL: TestX (0.00s)": true, "fatal: not a git repository": true, "[ERROR] Error: no": true,
 		"cc -Werror -c error.c": false, "0 errors, 3 warnings": false, "checking for error codes... yes": false, "ok 3 - error handling": false, "make: *** [all] Error 1": false,
 	} {
-		if got := errorsOf([]byte(line+"\nlast\n"), 1); (len(got) == 1) != want {
-			t.Errorf("%s: %q", line, got)
+		if got := errorsOf([]byte(line + "\nlast\n")); (len(got) == 1) != want || want && (got[0].text != line || got[0].left != 1) {
+			t.Errorf("%s: %+v", line, got)
 		}
 	}
 	log := []byte(strings.Repeat("a: error: b\n", 100) + strings.Repeat("x", 1<<20))
-	if got := errorsOf(log, 1); len(got) != maxErrors {
-		t.Errorf("%q", got)
+	if got := errorsOf(log); len(got) != maxErrors || got[4].left != 96 {
+		t.Errorf("%+v", got)
 	}
-	if got := errorsOf([]byte("a: error: b\nlast"), 2); len(got) != 0 {
-		t.Errorf("what the end of the log has: %q", got)
+	// One that stands in the end of the log is not shown twice.
+	p := judged("failed").parts(&Facts{Log: []byte("a: error: b\na: error: c\n" + strings.Repeat("x\n", 39) + "last")}, true)
+	q := judged("failed").parts(&Facts{Log: []byte("a: error: b\na: error: c\n" + strings.Repeat("x\n", 38) + "last")}, true)
+	if len(p.Errors) != 1 || len(q.Errors) != 0 || p.Says != "a: error: b" || q.Says != p.Says {
+		t.Errorf("%+v\n%+v", p, q)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,8 +31,8 @@ type parts struct {
 	Commands string `json:"commands,omitempty"`
 	// Says is the first line of the log that looks like an error.
 	Says string `json:"says,omitempty"`
-	// Step is whose log Errors and Tail are of: lines that look like errors before
-	// Tail, which are its last.
+	// Step is whose log Errors and Tail are of: more lines that look like errors, and
+	// the last ones, among which those are not.
 	Step   string   `json:"step,omitempty"`
 	Errors []string `json:"errors,omitempty"`
 	Tail   []string `json:"tail,omitempty"`
@@ -41,7 +42,15 @@ type parts struct {
 func (s *Situation) Text(f *Facts, tail bool) string { return s.parts(f, tail).text() }
 
 func (s *Situation) parts(f *Facts, tail bool) *parts {
-	p := &parts{Sentence: clean(s.sentence(), maxLine), Became: clean(s.became(), maxSubject), Own: s.own(f), Shared: s.shared()}
+	p := &parts{Sentence: clean(s.sentence(), maxLine), Became: clean(s.became(), maxSubject), Shared: s.shared()}
+	var errs []errorLine
+	if tail {
+		errs = errorsOf(f.Log)
+	}
+	if len(errs) > 0 {
+		p.Says = errs[0].text
+	}
+	p.Own = s.own(f, p.Says)
 	p.Since, p.Changes = s.changed()
 	step := Step(s.Build)
 	var t strings.Builder
@@ -57,7 +66,11 @@ func (s *Situation) parts(f *Facts, tail bool) *parts {
 	p.Commands = t.String()
 	if step != nil && tail {
 		p.Step, p.Tail = step.Name, tailOf(f.Log)
-		p.Errors, p.Says = errorsOf(f.Log, len(p.Tail)), says(f.Log)
+		for _, l := range errs[min(1, len(errs)):] {
+			if l.left >= len(p.Tail) {
+				p.Errors = append(p.Errors, l.text)
+			}
+		}
 	}
 	return p
 }
@@ -85,7 +98,7 @@ func (p *parts) text() string {
 // log writes the lines of the log, at most so many of its end.
 func (p *parts) log(t *strings.Builder, most int) {
 	if len(p.Errors) > 0 {
-		fmt.Fprintf(t, "\nThe first errors in the log of step %q:\n\n", p.Step)
+		fmt.Fprintf(t, "\nMore errors in the log of step %q:\n\n", p.Step)
 		for _, l := range p.Errors {
 			fmt.Fprintf(t, "  %s\n", l)
 		}
@@ -99,7 +112,7 @@ func (p *parts) log(t *strings.Builder, most int) {
 }
 
 // own are the fields of this build.
-func (s *Situation) own(f *Facts) string {
+func (s *Situation) own(f *Facts, says string) string {
 	var t bytes.Buffer
 	b := s.Build
 	field := fields(&t)
@@ -110,8 +123,8 @@ func (s *Situation) own(f *Facts) string {
 		if command := commandOf(step); command != "" {
 			field("Command", "%s", command)
 		}
-		if line := says(f.Log); line != "" {
-			field("Says", "%s", line)
+		if says != "" {
+			field("Says", "%s", says)
 		}
 	case b.Error != "":
 		field("Error", "%s", b.Error)
@@ -194,28 +207,38 @@ func (s *Situation) changed() (since, changes string) {
 // where something goes wrong. "error" alone is too much: "-Werror", "error.o", "0 errors".
 var wrong = regexp.MustCompile(`(?i)\b(fatal )?error: |\berror (ts|c|lnk|cs)?[0-9]+:|\bundefined reference to\b|\bcannot find -l|\bpanic: |^traceback |\bassert(ion)? .*fail|\bsegmentation fault\b|^\s*not ok [0-9]|^\s*--- fail: |^fatal: |\bno space left on device\b`)
 
-// errorsOf are the first lines of a log that tell of an error, before its last ones:
-// where many compile at once, they are rarely at its end.
-func errorsOf(log []byte, last int) []string {
-	lines := bytes.Split(bytes.TrimRight(log, "\n"), []byte("\n"))
-	var found []string
-	for _, l := range lines[:max(0, len(lines)-last)] {
-		if len(l) > maxLine*4 {
-			l = l[:maxLine*4]
+// marks are what each line that wrong matches has one of, in lower case: looking
+// for these takes a hundredth of the time, and a log is up to MaxLog bytes.
+var marks = [][]byte{[]byte("error"), []byte("undefined reference"), []byte("cannot find -l"), []byte("panic: "), []byte("traceback "), []byte("assert"),
+	[]byte("segmentation fault"), []byte("not ok "), []byte("--- fail: "), []byte("fatal: "), []byte("no space left on")}
+
+// errorLine is a line of a log that tells of an error, left being how many are
+// after it.
+type errorLine struct {
+	text string
+	left int
+}
+
+// errorsOf are the first such lines of a log: where many compile at once, they are
+// rarely at its end.
+func errorsOf(log []byte) (found []errorLine) {
+	log = bytes.TrimRight(log, "\n")
+	left := bytes.Count(log, []byte("\n")) + 1
+	for l := range bytes.Lines(log) {
+		left--
+		l = bytes.TrimRight(l[:min(len(l), 4*maxLine)], "\n")
+		lower := bytes.ToLower(l)
+		if !slices.ContainsFunc(marks, func(m []byte) bool { return bytes.Contains(lower, m) }) {
+			continue
 		}
-		if text := clean(string(l), maxLine); wrong.MatchString(text) {
-			if found = append(found, text); len(found) == maxErrors {
-				break
-			}
+		text := clean(string(l), maxLine)
+		if !wrong.MatchString(text) {
+			continue
+		}
+		found = append(found, errorLine{text, left})
+		if len(found) == maxErrors {
+			break
 		}
 	}
 	return found
-}
-
-// says is the first line of a log that tells of an error; "" where none does.
-func says(log []byte) string {
-	for _, l := range errorsOf(log, 0) {
-		return l
-	}
-	return ""
 }
