@@ -73,22 +73,28 @@ func (r *recipe) relkit(args ...string) (stdout, stderr string, err error) {
 	return out.String(), said.String(), err
 }
 
-// built is a build that succeeded.
+// built is a build that has ended.
 type built struct {
 	*record.Build
 	dir string
-	// tests are the names of all, with whether they have passed: none has failed, or
-	// the build would not have succeeded.
+	// tests are the names of all, with whether they have passed.
 	tests map[string]bool
 }
 
-// build runs relkit build, and answers the builds by the names of their builders.
+// build runs relkit build, which must succeed, and answers the builds by the names
+// of their builders.
 func (r *recipe) build(args ...string) map[string]built {
 	r.t.Helper()
 	out, said, err := r.relkit(append([]string{"build"}, args...)...)
 	if err != nil {
 		r.t.Fatalf("relkit build: %v\n%s", err, said)
 	}
+	return r.read(out)
+}
+
+// read reads the builds whose folders relkit build has printed.
+func (r *recipe) read(out string) map[string]built {
+	r.t.Helper()
 	all := map[string]built{}
 	for dir := range strings.Lines(out) {
 		dir = strings.TrimSuffix(dir, "\n")

@@ -22,12 +22,7 @@ var (
 // session to what it prints, line by line.
 func TestDemo(t *testing.T) {
 	relkittest.Need(t, "git", "gcc", "make", "curl", "ssh-keygen", "javac")
-	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", filepath.Join(bin, "relkit"), "../cmd/relkit")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	bin := buildRelkit(t)
 	tmp := t.TempDir()
 	demo := exec.Command("sh", "demo.sh")
 	demo.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "TMPDIR="+tmp, "GIT_CONFIG_NOSYSTEM=1")

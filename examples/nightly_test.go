@@ -40,12 +40,7 @@ func nightly(t *testing.T, dir, mailServer string) (command string) {
 // stays broken, and is mended.
 func TestNightly(t *testing.T) {
 	relkittest.Need(t, "git", "make", "aiosmtpd")
-	bin, dir, mails := t.TempDir(), t.TempDir(), t.TempDir()
-	build := exec.Command("go", "build", "-o", filepath.Join(bin, "relkit"), "../cmd/relkit")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	bin, dir, mails := buildRelkit(t), t.TempDir(), t.TempDir()
 	address, stop, err := relkittest.MailServer(relkittest.MailOptions{Dir: mails})
 	if err != nil {
 		t.Fatal(err)

@@ -33,12 +33,7 @@ on = "change"
 // lines of the crontab as cron does.
 func TestCrontabAndPostReceive(t *testing.T) {
 	relkittest.Need(t, "git")
-	bin, dir := t.TempDir(), t.TempDir()
-	build := exec.Command("go", "build", "-o", filepath.Join(bin, "relkit"), "../cmd/relkit")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	bin, dir := buildRelkit(t), t.TempDir()
 	sh := func(command string) string {
 		t.Helper()
 		cmd := exec.Command("sh", "-ec", command)

@@ -196,9 +196,9 @@ fetch_sources() { # DIR
     mkdir -p "$1/lists/partial" "$1/cache/archives/partial" "$1/sources"
     # shellcheck disable=SC2016 # the dollars belong to apt
     apt-get indextargets --format 'deb-src $(SITE) $(RELEASE) $(COMPONENT)' "Created-By: Packages" "Origin: Debian" | sort -u >"$1/sources.list"
-    apt-get "${options[@]}" update
+    [ -s "$1/sources.list" ] && apt-get "${options[@]}" update || return 1
     for archive in $archives; do
-        (cd "$1/sources" && apt-get "${options[@]}" source --download-only --tar-only "${archive%%_*}" >/dev/null && [ -e "$archive" ])
+        (cd "$1/sources" && apt-get "${options[@]}" source --download-only --tar-only "${archive%%_*}" >/dev/null && [ -e "$archive" ]) || return 1
     done
 }
 
@@ -208,7 +208,10 @@ for archive in $archives; do
     mkdir -p "$cache"
     newsources=$(mktemp -d "$cache/sources.XXXXXX")
     trap 'rm -rf "${new:-}" "${newdracut:-}" "$newsources"' EXIT
-    fetch_sources "$newsources"
+    fetch_sources "$newsources" || {
+        as_root apt-get update -qq
+        fetch_sources "$newsources"
+    }
     rm -rf "$cache/sources"
     mv -T "$newsources/sources" "$cache/sources" 2>/dev/null || [ -d "$cache/sources" ]
     rm -rf "$newsources"

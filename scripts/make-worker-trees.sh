@@ -12,6 +12,12 @@ tmp=$(mktemp -d "$dir.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 chmod 755 "$tmp"
 
+# First, as it tells at once where the lists of packages are old.
+mkdir "$tmp/qemu"
+(cd "$tmp/qemu" && apt-get download -qq qemu-user-static 2>/dev/null && dpkg-deb --fsys-tarfile ./*.deb | tar -x ./usr/bin/qemu-aarch64-static)
+mv "$tmp/qemu/usr/bin/qemu-aarch64-static" "$tmp/"
+rm -rf "$tmp/qemu"
+
 debian() { # SUITE TREE OPTION…
     local suite=$1 tree=$2
     shift 2
@@ -31,10 +37,6 @@ debian bookworm "$tmp/arm64" --variant=extract --arch=arm64 --include=dash,coreu
 printf 'root:x:0:0::/root:/bin/sh\nsshd:x:100:65534::/run/sshd:/usr/sbin/nologin\n' >"$tmp/arm64/etc/passwd"
 printf 'root:x:0:\nnogroup:x:65534:\n' >"$tmp/arm64/etc/group"
 
-mkdir "$tmp/qemu"
-(cd "$tmp/qemu" && apt-get download -qq qemu-user-static 2>/dev/null && dpkg-deb --fsys-tarfile ./*.deb | tar -x ./usr/bin/qemu-aarch64-static)
-mv "$tmp/qemu/usr/bin/qemu-aarch64-static" "$tmp/"
-rm -rf "$tmp/qemu"
 # qemu-user-static has emulators of all machines: one is enough.
 cp "$tmp/qemu-aarch64-static" "$tmp/bookworm/usr/bin/"
 cp "$tmp/qemu-aarch64-static" "$tmp/trixie/usr/bin/"
