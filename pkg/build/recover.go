@@ -57,7 +57,9 @@ func (r *runner) recover(name string) (int, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return 0, err
 	}
-	if !isRunning { // killed right after its number was taken: make finish's last part work
+	// Killed right after its number was taken, or the mark is damaged: make finish's
+	// last part work.
+	if !isRunning || was.Started.IsZero() {
 		info, err := os.Stat(dir)
 		if err != nil {
 			return 0, err

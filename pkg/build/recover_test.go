@@ -29,6 +29,12 @@ func killedAfter(t *testing.T, s state, what string) {
 	if what == "start" {
 		return
 	}
+	if what == "torn" {
+		if err := os.Truncate(filepath.Join(s.build("fw", n), runningFile), 10); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
 	if err := os.Mkdir(filepath.Join(s.build("fw", n), logDir), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +67,7 @@ func killedAfter(t *testing.T, s state, what string) {
 
 func TestTheNextRunPutsInOrderWhatAKilledOneLeft(t *testing.T) {
 	for what, want := range map[string]record.BuildStatus{
-		"number": record.BuildInterrupted, "start": record.BuildInterrupted, "log": record.BuildInterrupted,
+		"number": record.BuildInterrupted, "torn": record.BuildInterrupted, "start": record.BuildInterrupted, "log": record.BuildInterrupted,
 		"record": record.BuildSuccess, "history": record.BuildSuccess, "links": record.BuildSuccess,
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -32,15 +32,13 @@ func useTrees(folder string) error {
 		return err
 	}
 	defer d.Close()
-	if err := unix.Flock(int(d.Fd()), unix.LOCK_SH); err != nil {
-		return err
-	}
+	lerr := unix.Flock(int(d.Fd()), unix.LOCK_SH)
 	now := unix.Timespec{Nsec: unix.UTIME_NOW} // which a folder of another user's takes too, where it may be written
 	if err := unix.UtimesNanoAt(unix.AT_FDCWD, folder, []unix.Timespec{now, now}, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return &fs.PathError{Op: "touch", Path: folder, Err: err}
 	}
-	if unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
-		return nil // another has just begun, and the next one looks again
+	if lerr != nil || unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return nil // another has just begun, and the next one looks again; or there are no locks here
 	}
 	entries, err := d.ReadDir(-1)
 	if err != nil {
