@@ -31,6 +31,20 @@ func buildRelkit(t *testing.T, others ...string) (bin string) {
 	return bin
 }
 
+// shell is what a command line prints, as cron runs it, in a folder that is its home
+// too and with bin's relkit; one that fails ends the test.
+func shell(t *testing.T, dir, bin, command string) string {
+	t.Helper()
+	cmd := exec.Command("sh", "-c", command)
+	cmd.Dir = dir
+	cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + dir, "GIT_CONFIG_NOSYSTEM=1"}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	return string(out)
+}
+
 // recipe is a folder of examples as a user copies it, with a home of its own.
 type recipe struct {
 	t              *testing.T

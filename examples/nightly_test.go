@@ -2,7 +2,6 @@ package examples_test
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -47,17 +46,7 @@ func TestNightly(t *testing.T) {
 	}
 	defer stop()
 	line := nightly(t, dir, address)
-	sh := func(command string) string {
-		t.Helper()
-		cmd := exec.Command("sh", "-c", command)
-		cmd.Dir = dir
-		cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + dir, "GIT_CONFIG_NOSYSTEM=1"}
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("%s: %v\n%s", command, err, out)
-		}
-		return string(out)
-	}
+	sh := func(command string) string { t.Helper(); return shell(t, dir, bin, command) }
 	commit := func(check, author string) {
 		t.Helper()
 		text := "all:\n\t@echo compiled\ncheck:\n\t" + check + "\n"

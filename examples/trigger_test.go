@@ -2,7 +2,6 @@ package examples_test
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -34,17 +33,7 @@ on = "change"
 func TestCrontabAndPostReceive(t *testing.T) {
 	relkittest.Need(t, "git")
 	bin, dir := buildRelkit(t), t.TempDir()
-	sh := func(command string) string {
-		t.Helper()
-		cmd := exec.Command("sh", "-ec", command)
-		cmd.Dir = dir
-		cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "HOME=" + dir, "GIT_CONFIG_NOSYSTEM=1"}
-		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("%s: %v\n%s", command, err, out)
-		}
-		return string(out)
-	}
+	sh := func(command string) string { t.Helper(); return shell(t, dir, bin, "set -e; "+command) }
 	write := func(name, text string, mode os.FileMode) {
 		t.Helper()
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), mode); err != nil {

@@ -168,7 +168,7 @@ cp good.xml out.xml; printf '1..1\nok 1 - x\n'`
 	files := map[string]string{"bad.xml": junitOf(bad), "good.xml": junitOf(good)}
 	b := newBench(t, builder(script, "checkout = \"clean\"", "tests = [\"tap:-\", \"junit:out.xml\"]\nretry = { times = 1 }"), files)
 	r := b.must()
-	if summary(r) != "2 2 0 0 0 [] []" || fmt.Sprint(r.Tests.Flaky, r.Tests.FlakyTests) != "2 [x s: c.a]" || r.Steps[0].Attempts != 2 {
+	if summary(r) != "2 2 0 0 0 [] []" || fmt.Sprint(r.Tests.Flaky, r.Tests.FlakyTests, r.Tests.Excused) != "2 [x s: c.a] 0" || r.Steps[0].Attempts != 2 {
 		t.Error(summary(r), r.Tests, r.Steps[0])
 	}
 	if !strings.Contains(strings.Join(b.shown, "\n"), "flaky: x: once") || !strings.Contains(b.notes.String(), "flaky: x, s: c.a") {
@@ -196,7 +196,7 @@ func TestFlakyTestsAreToldNotFailed(t *testing.T) {
 	// It has passed on this revision: now it is flaky, also for the program's status.
 	run("b.xml", "1")
 	r := b.must()
-	if summary(r) != "3 1 1 0 1 [] []" || fmt.Sprint(r.Tests.Flaky, r.Tests.FlakyTests) != "1 [s: c.a]" || r.Steps[0].Reason != "flaky" || *r.Steps[0].Exit != 1 {
+	if summary(r) != "3 1 1 0 1 [] []" || fmt.Sprint(r.Tests.Flaky, r.Tests.FlakyTests, r.Tests.Excused) != "1 [s: c.a] 1" || r.Steps[0].Reason != "flaky" || *r.Steps[0].Exit != 1 {
 		t.Error(summary(r), r.Tests, r.Steps[0])
 	}
 	tests, err := record.DecodeBuildTests([]byte(b.read("state/builds/fw/000002/tests.json")))

@@ -1,6 +1,7 @@
 package source
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -46,6 +47,11 @@ var upstreams = []upstream{
 	{vcs: "git", needs: []string{"git"}, private: ".git", author: "A U Thor", email: "a@example.com", branch: "side",
 		begin:     `git init -q -b main $WC; ln -s $WC $UP`,
 		commit:    `cd $WC; git add -A; git -c user.name='A U Thor' -c user.email=a@example.com commit -q -m "$1"`,
+		branching: `cd $WC; git checkout -q -b side; echo side >side; git add -A; git -c user.name=x -c user.email=x commit -q -m side; git checkout -q main`},
+	// Every file of it is one that git LFS keeps.
+	{vcs: "git", name: "git-lfs", needs: []string{"git", "git-lfs"}, private: ".git", author: "A U Thor", email: "a@example.com", branch: "side",
+		begin:     `git init -q -b main $WC; ln -s $WC $UP; cd $WC; git lfs install --local --skip-repo; printf '* filter=lfs -text\n.gitattributes !filter\n' >.gitattributes`,
+		commit:    `cd $WC; git add -A; git -c user.name='A U Thor' -c user.email=a@example.com commit -q -m "$1"; git show HEAD:in | grep -q ^version`,
 		branching: `cd $WC; git checkout -q -b side; echo side >side; git add -A; git -c user.name=x -c user.email=x commit -q -m side; git checkout -q main`},
 	{vcs: "svn", needs: []string{"svn", "svnadmin"}, private: ".svn", author: "thor", branch: "../branches/side", url: "/trunk",
 		begin:     `svnadmin create $UP; svn -q mkdir -m new file://$UP/trunk file://$UP/branches; svn -q co file://$UP/trunk $WC`,
@@ -161,7 +167,7 @@ func (r *row) tree() string {
 	r.t.Helper()
 	var list []string
 	err := filepath.WalkDir(r.repo, func(p string, d os.DirEntry, err error) error {
-		if err == nil && d.Name() == r.private {
+		if err == nil && (d.Name() == r.private || d.Name() == ".gitattributes") {
 			if d.IsDir() {
 				return filepath.SkipDir
 			}
@@ -193,7 +199,7 @@ func (r *row) is(why, want string) {
 func TestConformance(t *testing.T) {
 	for i := range upstreams {
 		u := &upstreams[i]
-		t.Run(u.vcs+strings.TrimPrefix(u.name, u.vcs), func(t *testing.T) {
+		t.Run(cmp.Or(u.name, u.vcs), func(t *testing.T) {
 			t.Parallel()
 			r := newRow(t, u)
 			before := time.Now().Add(-2 * time.Second)

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ import (
 // TestFilesAreReadOnce: a poll reads what has changed and nothing else; and what
 // was mistaken is put right by the build that meets it.
 func TestFilesAreReadOnce(t *testing.T) {
-	r := newRow(t, &upstreams[3])
+	r := newRow(t, &upstreams[slices.IndexFunc(upstreams, func(u upstream) bool { return u.vcs == "file" })])
 	later := func() time.Time { return time.Now().Add(time.Hour) }
 	memory := Memory{Dir: r.dir + "/memory", now: later}
 	open := func() *files {
