@@ -75,12 +75,16 @@ func (r *recipe) replace(pairs ...string) {
 	}
 }
 
-// relkit is what a command prints on standard output and on standard error.
-func (r *recipe) relkit(args ...string) (stdout, stderr string, err error) {
-	r.t.Helper()
+func (r *recipe) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(r.bin, "relkit"), args...)
 	cmd.Dir = r.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + r.home}
+	return cmd
+}
+
+// relkit is what a command prints on standard output and on standard error.
+func (r *recipe) relkit(args ...string) (stdout, stderr string, err error) {
+	cmd := r.command(args...)
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	err = cmd.Run()

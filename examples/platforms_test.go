@@ -161,7 +161,28 @@ sh = "uname -m; cat in; sleep 1001 & (sleep 1002 &); (trap '' TERM; exec sleep 1
 tests = ["tap:out.tap"]
 [builder.artifacts]
 paths = ["out"]
+[[builder]]
+name = "hang"
+sources = ["in"]
+[[builder.step]]
+name = "all"
+sh = "sleep 100177 & (sleep 100177 &); (trap '' TERM; exec sleep 100177) & sleep 100177"
 `
+
+// sleeping counts the programs of the builder "hang", on whatever machine of this kernel.
+func sleeping(t *testing.T) (n int) {
+	t.Helper()
+	files, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if b, err := os.ReadFile(file); err == nil && strings.HasSuffix(string(b), "sleep\x00100177\x00") {
+			n++
+		}
+	}
+	return n
+}
 
 // TestWorkerOfAnotherArchitecture builds on an aarch64 machine, which gets the
 // relkit for that from beside the one that runs.
@@ -179,7 +200,7 @@ func TestWorkerOfAnotherArchitecture(t *testing.T) {
 	other, away := filepath.Join(bin, "relkit-linux-arm64"), filepath.Join(bin, "away")
 	refused := func(want string) {
 		t.Helper()
-		_, said, err := r.relkit("build")
+		_, said, err := r.relkit("build", "native")
 		if err == nil || !strings.Contains(said, want) || !strings.Contains(said, "hint: GOOS=linux GOARCH=arm64 ") {
 			t.Errorf("%v, want %s\n%s", err, want, said)
 		}
@@ -196,7 +217,7 @@ func TestWorkerOfAnotherArchitecture(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := 1; n <= 2; n++ { // the second finds its relkit there
-		b := r.build()["native"]
+		b := r.build("native")["native"]
 		if b.Build == nil || b.Worker.Arch != "arm64" || b.Worker.Host != "arm" || b.Number != n || b.Steps[0].Swept != 3 || !b.tests["here"] {
 			t.Fatalf("%+v", b.Build)
 		}
@@ -207,4 +228,16 @@ func TestWorkerOfAnotherArchitecture(t *testing.T) {
 			t.Errorf("%v, log %q", err, log)
 		}
 	}
+
+	// What is killed leaves nothing there either, though an emulator has no subreapers.
+	cmd := r.command("build", "hang")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	relkittest.WaitFor(t, "four programs", func() bool { return sleeping(t) == 4 })
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	relkittest.WaitFor(t, "their end", func() bool { return sleeping(t) == 0 })
 }
