@@ -167,9 +167,14 @@ func TestSlurmNodeGoes(t *testing.T) {
 	if got := slurm(t, "squeue", "--noheader", "--states=PD", "--format=%i"); got == "" {
 		t.Error("nothing waits for the drained node")
 	}
+	name := slurm(t, "squeue", "--noheader", "--states=PD", "--format=%60j")
+	time.Sleep(queueTime + time.Second)
 	cancel()
 	if err := <-done; err != context.Canceled || len(b.built) != 0 {
 		t.Errorf("%v, %+v", err, b.built)
+	}
+	if said := b.notes.String(); !strings.Contains(said, "fw: waiting for worker here: squeue --name="+name) {
+		t.Errorf("nobody was told: %s", said)
 	}
 	resume(t, "w1")
 	if left := slurm(t, "squeue", "--noheader", "--states=PD,R"); left != "" {

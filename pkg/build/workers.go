@@ -20,6 +20,13 @@ import (
 
 // open starts a session on a cell's worker.
 func (r *runner) open(ctx context.Context, c *Cell, cookie string) (*worker.Session, error) {
+	c.at(Stage{What: "waiting for worker " + c.Worker.Name})
+	if c.Worker.Slurm != nil {
+		late := time.AfterFunc(queueTime, func() {
+			r.opt.Log.Info(fmt.Sprintf("%s: waiting for worker %s: squeue --name=%s says what for", c.Name, c.Worker.Name, worker.JobName(cookie)))
+		})
+		defer late.Stop()
+	}
 	project := r.p.onWorkers()
 	return worker.Open(ctx, c.Worker, worker.Options{Cookie: cookie, Dir: r.p.state.dir, Project: project, Key: project + "/" + c.Name,
 		Trees: r.workFolder("", c.Name), Slots: c.Slots, LookupEnv: r.opt.LookupEnv, Heartbeat: r.opt.heartbeat})
@@ -34,6 +41,8 @@ func (p *Project) onWorkers() string {
 }
 
 const (
+	// queueTime is after how long somebody is told that a build waits for Slurm.
+	queueTime = 5 * time.Second
 	// commandTimeout bounds a worker's up and down commands.
 	commandTimeout = 30 * time.Minute
 	// partingTimeout bounds down where relkit was told to end: somebody waits.

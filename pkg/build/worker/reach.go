@@ -121,7 +121,7 @@ func sshArgv(host, command string) ([]string, error) {
 // environment. Slurm's own limits are those of the partition: relkit keeps its
 // time itself.
 func srunArgv(s config.Slurm, o Options, text string) []string {
-	argv := []string{"srun", "--quiet", "--nodes=1", "--ntasks=1", "--export=NONE", "--job-name=" + jobName(o)}
+	argv := []string{"srun", "--quiet", "--nodes=1", "--ntasks=1", "--export=NONE", "--job-name=" + JobName(o.Cookie)}
 	if o.Slots > 1 {
 		argv = append(argv, "--cpus-per-task="+strconv.Itoa(o.Slots))
 	}
@@ -133,4 +133,5 @@ func srunArgv(s config.Slurm, o Options, text string) []string {
 	return append(argv, "/bin/sh", "-c", text)
 }
 
-func jobName(o Options) string { return fmt.Sprintf("relkit-%s", o.Cookie) }
+// JobName is what the job of a session is called in Slurm.
+func JobName(cookie string) string { return "relkit-" + cookie }
