@@ -42,11 +42,14 @@ func (p *Project) checkRepro(c *Cell, opt *Options) error {
 // The record with the first build's artifacts is written after this: who kills
 // relkit meanwhile has an interrupted build, whose folder "repro" tells nothing.
 func (j *job) again(ctx context.Context) (failed string, err error) {
-	want := config.Variations
+	// The umask shows in the modes of nearly all that compilers and cp(1) make: it is
+	// for who asks for it.
+	want := slices.DeleteFunc(slices.Clone(config.Variations), func(v string) bool { return v == "umask" })
 	if v := j.cell.builder.Repro; v != nil && v.Vary != nil {
 		want = v.Vary
 	}
-	rep := &record.BuildRepro{Result: record.ReproInterrupted}
+	// Lists are empty, never nil: the record is printed as it is.
+	rep := &record.BuildRepro{Result: record.ReproInterrupted, Vary: []record.BuildVariation{}, Steps: []record.BuildStep{}, Differences: []record.BuildDifference{}}
 	j.build.Repro = rep
 	two, done, err := j.second(ctx, want)
 	if err != nil {
@@ -58,14 +61,14 @@ func (j *job) again(ctx context.Context) (failed string, err error) {
 		}
 	}()
 	failed, err = two.buildAgain(ctx, j, want)
-	rep.Worker, rep.Steps = two.build.Worker, two.build.Steps
+	rep.Worker, rep.Steps = two.build.Worker, append(rep.Steps, two.build.Steps...)
 	for i := range rep.Steps {
 		if s := &rep.Steps[i]; s.Log != "" {
 			s.Log = path.Join(reproDir, s.Log)
 		}
 	}
 	if two.differs != nil {
-		rep.Vary = two.differs.list
+		rep.Vary = append(rep.Vary, two.differs.list...)
 	}
 	if err != nil {
 		return "", fmt.Errorf("building again: %w", err)
@@ -208,10 +211,11 @@ func (j *job) fetchAgain(ctx context.Context, trees []*tree) error {
 func (j *job) compare(ctx context.Context, two *job) (failed string, err error) {
 	j.doing("comparing")
 	rep := j.build.Repro
-	rep.Differ, rep.Differences, err = differences(j.dir, j.build.Artifacts, two.dir, two.build.Artifacts)
+	n, list, err := differences(j.dir, j.build.Artifacts, two.dir, two.build.Artifacts)
 	if err != nil {
 		return "", fmt.Errorf("comparing the artifacts: %w", err)
 	}
+	rep.Differ, rep.Differences = n, append(rep.Differences, list...)
 	if rep.Differ == 0 {
 		rep.Result = record.ReproSame
 		j.r.opt.Log.Info(fmt.Sprintf("%s built twice, %d artifacts are the same", j.label(), len(j.build.Artifacts)))

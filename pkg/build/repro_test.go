@@ -114,7 +114,7 @@ func TestReproFailingAgain(t *testing.T) {
 	if failure.Of(err) != failure.No || r.Repro.Result != record.ReproFailed || !strings.Contains(fmt.Sprint(err), `it built once, and not again under other circumstances: step "all": exit status 5`) || *r.Repro.Steps[0].Exit != 5 {
 		t.Errorf("%v, %+v", err, r.Repro)
 	}
-	if v := variation(r, "worker"); v.Varied || !strings.Contains(v.How, "no other worker") || len(r.Repro.Vary) != 7 {
+	if v := variation(r, "worker"); v.Varied || !strings.Contains(v.How, "no other worker") || len(r.Repro.Vary) != 6 {
 		t.Errorf("%+v", r.Repro.Vary)
 	}
 	if mounts, err := os.ReadFile("/proc/mounts"); err != nil || strings.Contains(string(mounts), b.dir) {
@@ -150,7 +150,7 @@ func TestReproOnAnotherWorker(t *testing.T) {
 func TestReproOnWorkers(t *testing.T) {
 	eachKind(t, builder("umask 022; mkdir out; cp in out/x; pwd", `checkout = "copy"`, artifact), map[string]string{"in": "hello\n"}, func(t *testing.T, b *bench, p *place) {
 		r, err := b.again()
-		if err != nil || r.Repro.Result != record.ReproSame || r.Repro.Worker.Kind != p.kind || len(r.Repro.Vary) != 7 {
+		if err != nil || r.Repro.Result != record.ReproSame || r.Repro.Worker.Kind != p.kind || len(r.Repro.Vary) != 6 {
 			t.Fatalf("%v, %+v\n%s", err, r.Repro, b.notes.String())
 		}
 		if v := variation(r, "path"); !v.Varied || !strings.Contains(v.How, "/repro/fw instead of ") {
@@ -192,6 +192,22 @@ func TestReproOfASchedule(t *testing.T) {
 	b.opt.Repro = true
 	if err := b.run(); failure.Of(err) != failure.Usage || !strings.Contains(err.Error(), `builder "plain" keeps no artifacts to compare`) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A builder whose PATH is a toolchain's own, without a network, with a cache.
+func TestReproOfAToolchain(t *testing.T) {
+	relkittest.Need(t, "disorderfs", "unshare", "faketime", "ccache", "gcc")
+	relkittest.NeedRoot(t)
+	b := newBench(t, builder(`printf 'umask 022; uname() { /usr/bin/uname "$@"; }; uname -n; /usr/bin/date +%%Y; /usr/bin/mkdir out; /usr/bin/ls -U . >out/x; echo $CCACHE_DISABLE' >s; . ./s`,
+		"network = false\ncache = \"ccache\"\nenv = { PATH = \"/nowhere\" }", artifact), map[string]string{"a": "", "b": "", "c": ""})
+	r, err := b.again()
+	if failure.Of(err) != failure.No || r.Repro.Result != record.ReproDifferent {
+		t.Fatalf("%v, %+v\n%s\n%s", err, r.Repro, b.notes.String(), strings.Join(b.shown, "\n"))
+	}
+	lines := strings.Split(strings.TrimSpace(b.log("fw/1")), "\n")
+	if len(lines) != 6 || lines[2] != "" || lines[3] != otherName || lines[1] >= lines[4] || lines[5] != "1" {
+		t.Errorf("log %q", lines)
 	}
 }
 

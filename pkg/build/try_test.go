@@ -201,6 +201,26 @@ func TestTryOfEachSource(t *testing.T) {
 	}
 }
 
+// What only git can say: another name, another mode, bytes that are no text.
+func TestTryOfWhatGitSays(t *testing.T) {
+	b := newBench(t, builder(`ls -l old new run 2>/dev/null | cut -c1-10; od -An -tx1 bin`, "", ""), map[string]string{"old": strings.Repeat("line\n", 20), "run": "x\n", "bin": "\x00\x01"})
+	b.git("mv", "old", "new")
+	b.git("update-index", "--chmod=+x", "run")
+	b.write("repo/bin", "\x00\x02\xff")
+	b.git("add", "bin")
+	text := b.git("diff", "--cached", "--binary", "-M")
+	b.git("reset", "-q", "--hard")
+	if !strings.Contains(text, "rename from old") || !strings.Contains(text, "GIT binary patch") {
+		t.Fatal(text)
+	}
+	if err := b.try(Diff{Name: "d", Data: []byte(text + "\n\n")}); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.log("fw/1/all"); got != "-rw-r--r--\n-rwxr-xr-x\n 00 02 ff\n" {
+		t.Errorf("%q", got)
+	}
+}
+
 // An exported tree lies below the repository that relkit.toml is in: git must not
 // take that one for the tree's.
 func TestTryBelowARepository(t *testing.T) {

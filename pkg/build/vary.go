@@ -30,6 +30,8 @@ type circumstances struct {
 	list []record.BuildVariation
 
 	umask, host string
+	// unshare is where unshare(1) is.
+	unshare string
 	// work is the folder whose entries come in another order, and under an empty one
 	// where it is bound for that; "" for neither.
 	work, under string
@@ -44,20 +46,21 @@ func (c *circumstances) wrap(argv []string) []string {
 		return argv
 	}
 	// The folder is mounted over, so that it has to be entered anew.
-	script, run := "w=$1 u=$2 d=$PWD; shift 2\n", `exec "$@"`
+	// PATH may be the builder's own, for a toolchain.
+	script, run := "w=$1 u=$2 d=$PWD p=$PATH; shift 2\nPATH="+defaultPath+"\n", `PATH=$p; exec "$@"`
 	if c.host != "" {
 		script += "echo " + c.host + " >/proc/sys/kernel/hostname || exit 125\n"
 	}
 	if c.work != "" {
 		script += `mount --bind "$w" "$u" && disorderfs --quiet --reverse-dirents=yes -o nonempty "$u" "$w" >/dev/null && cd "$d" || exit 125` + "\n"
-		run = `"$@"; s=$?; cd /; umount "$w" 2>/dev/null; exit $s`
+		run = `PATH=$p; "$@"; s=$?; cd /; PATH=` + defaultPath + `; umount "$w" 2>/dev/null; exit $s`
 	}
 	if c.umask != "" {
 		script += "umask " + c.umask + "\n"
 	}
 	var prefix []string
 	if c.host != "" || c.work != "" {
-		prefix = []string{"unshare", "--uts", "--mount", "--"}
+		prefix = []string{c.unshare, "--uts", "--mount", "--"}
 	}
 	return append(append(prefix, "/bin/sh", "-c", script+run, "relkit", c.work, c.under), argv...)
 }
@@ -126,7 +129,7 @@ func (j *job) varyTime(ctx context.Context, c *circumstances) error {
 		return nil
 	}
 	// The times of files stay what they are: make would see them all as old, or as new.
-	clock := []string{"env", "LD_PRELOAD=" + library, fmt.Sprintf("FAKETIME=+%d", laterSeconds), "NO_FAKE_STAT=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"}
+	clock := []string{"/usr/bin/env", "LD_PRELOAD=" + library, fmt.Sprintf("FAKETIME=+%d", laterSeconds), "NO_FAKE_STAT=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"}
 	text, ok, err := j.probe(ctx, "/", append(clock, "date", "+%s")...)
 	if err != nil {
 		return err
@@ -181,7 +184,11 @@ func (j *job) varyOrder(ctx context.Context, c *circumstances) error {
 	if err := j.on.Folders(ctx, nil, []string{under, j.work}); err != nil {
 		return err
 	}
-	try := &circumstances{work: j.work, under: under}
+	program, err := j.findUnshare(ctx)
+	if err != nil {
+		return err
+	}
+	try := &circumstances{work: j.work, under: under, unshare: program}
 	said, ok, err := j.probe(ctx, j.work, try.wrap([]string{"grep", "-qF", " " + mountName(j.work) + " fuse", "/proc/mounts"})...)
 	if err != nil {
 		return err
@@ -190,7 +197,7 @@ func (j *job) varyOrder(ctx context.Context, c *circumstances) error {
 		c.note("fileorder", false, "the worker cannot: that takes root, unshare(1) and disorderfs(1): %s", firstLine(said))
 		return j.on.Remove(ctx, under)
 	}
-	c.work, c.under = j.work, under
+	c.work, c.under, c.unshare = j.work, under, program
 	c.note("fileorder", true, "folders list their entries in reverse")
 	return nil
 }
@@ -200,8 +207,21 @@ func mountName(p string) string {
 	return strings.NewReplacer(`\`, `\134`, " ", `\040`, "\t", `\011`, "\n", `\012`).Replace(p)
 }
 
+// findUnshare is where the worker has unshare(1); its name alone where it has none.
+func (j *job) findUnshare(ctx context.Context) (string, error) {
+	said, ok, err := j.probe(ctx, "/", "/bin/sh", "-c", "PATH="+defaultPath+"; command -v unshare")
+	if !ok || !path.IsAbs(said) {
+		said = "unshare"
+	}
+	return said, err
+}
+
 func (j *job) varyHost(ctx context.Context, c *circumstances) error {
-	try := &circumstances{host: otherName}
+	program, err := j.findUnshare(ctx)
+	if err != nil {
+		return err
+	}
+	try := &circumstances{host: otherName, unshare: program}
 	said, ok, err := j.probe(ctx, "/", try.wrap([]string{"uname", "-n"})...)
 	if err != nil {
 		return err
@@ -210,7 +230,7 @@ func (j *job) varyHost(ctx context.Context, c *circumstances) error {
 		c.note("hostname", false, "the worker cannot: that takes root and unshare(1): %s", firstLine(said))
 		return nil
 	}
-	c.host = otherName
+	c.host, c.unshare = otherName, program
 	c.note("hostname", true, "%s", otherName)
 	return nil
 }

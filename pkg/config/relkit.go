@@ -143,7 +143,7 @@ type Artifacts struct {
 
 // Repro is what differs in the second of two builds that are compared.
 type Repro struct {
-	// Vary are some of Variations; nil is all of them.
+	// Vary are some of Variations; nil is all of them but the umask.
 	Vary []string `toml:"vary"`
 }
 
