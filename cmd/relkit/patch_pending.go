@@ -86,14 +86,23 @@ func (e *env) pendingMode(c *cli.Context, o update.Options) (bool, error) {
 	if mode == "" {
 		return false, nil
 	}
-	if _, err := e.operands(c, 0, 0); err != nil {
+	most, id := 0, ""
+	if mode == "confirm" {
+		most = 1
+	}
+	names, err := e.operands(c, 0, most)
+	if err != nil {
 		return true, err
+	}
+	if len(names) > 0 {
+		if id = names[0]; id == "" {
+			return true, failure.Errorf(failure.Usage, "an empty word names no patch")
+		}
 	}
 	if mode == "recover" {
 		return true, e.recover(c, o)
 	}
 	a := update.ApplyOptions{Options: o, Check: c.String("check"), Output: e.hookWriter()}
-	var err error
 	if a.CheckTimeout, err = checkTimeout(c); err != nil {
 		return true, err
 	}
@@ -115,7 +124,7 @@ func (e *env) pendingMode(c *cli.Context, o update.Options) (bool, error) {
 	case "unstage":
 		r, err = update.Unstage(c.Context, o)
 	case "confirm":
-		r, err = update.Confirm(c.Context, a)
+		r, err = update.Confirm(c.Context, a, id)
 	}
 	if r != nil && r.Status != "" {
 		err = errors.Join(e.printResult(r), err)

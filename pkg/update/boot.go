@@ -90,10 +90,12 @@ func Boot(ctx context.Context, o BootOptions) (r *BootResult, err error) {
 		act := BootAction{Transaction: t.ID, Patch: t.Records[0].PatchID, Found: t.Status()}
 		kernel, reason := transaction.Touches(m.target, t, kernelGlobs)
 		switch {
-		case reason == nil:
+		case reason == nil || awaits(t): // which counts boots, plan or no plan
 			reason = a.boot(ctx, t, o)
 		case t.Status() == journal.Armed: // its plan cannot be read, now or at the next boot
 			reason = a.giveUp(t, reason)
+		default: // its rollback fails on that, and says so
+			reason = a.rollbackAtBoot(ctx, t)
 		}
 		if t.Active() { // its rollback is given up
 			reason = errors.Join(reason, a.runnerOf(t).undoPreRollback(ctx, t))
@@ -225,8 +227,7 @@ func (a *applier) rollbackAtBoot(ctx context.Context, t *state.Transaction) erro
 		return err
 	}
 	if !confirmed(t) {
-		// Nobody has confirmed it, so it must not stand as if; the next boot tries again.
-		return errors.Join(err, a.withdrawAgain(t))
+		return errors.Join(err, a.notBackAtBoot(ctx, t, err))
 	}
 	if t.Status() != journal.Withdrawn {
 		return err

@@ -66,6 +66,9 @@ func (m *machine) lookBack(ctx context.Context, t *state.Transaction, o Rollback
 	}
 	rb, err := transaction.OpenRollback(ctx, m.target, t, transaction.RollbackOptions{OnModified: on, Jobs: m.opt.Jobs, After: first})
 	if err != nil {
+		if stuck(t) != nil {
+			err = failure.WithHint(err, "relkit patch-apply%s --confirm %s  # keeps the patch, if its checks pass", m.opt.flags(), failure.Word(begin.PatchID))
+		}
 		return nil, nil, err
 	}
 	r.Deviations = rb.Deviations

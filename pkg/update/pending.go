@@ -107,6 +107,10 @@ func (m *machine) pendingError(t *state.Transaction) error {
 			"reboot  # or give it up: relkit patch-apply%s --unstage", flags)
 	case journal.Withdrawn:
 		err := failure.Errorf(failure.Refused, "patch %s is taken back at the next boot", id)
+		if s := stuck(t); s != nil {
+			return failure.WithHint(fmt.Errorf("%w, as an earlier one could not: %s", err, s.Reason),
+				"relkit patch-apply%s --confirm %s  # keeps the patch, if its checks pass; or reboot, to try the rollback again", flags, failure.Word(id))
+		}
 		if !confirmed(t) {
 			return failure.WithHint(err, "reboot")
 		}
@@ -306,12 +310,24 @@ func Unstage(ctx context.Context, o Options) (r *Result, err error) {
 // Confirm keeps the patch that was committed at boot, if its check and the
 // machine's pass; where one does not, the patch goes on waiting, and is taken
 // back by the boots to come.
-func Confirm(ctx context.Context, o ApplyOptions) (r *Result, err error) {
+//
+// One that a boot was to take back, and could not, is kept as well where id names it:
+// by the patch's id, its digest or its transaction, "" for none. A unit that confirms
+// after each boot names none, and so does not keep what is not wanted any more. The
+// tree is as the commit left it, since "withdrawn" follows nothing that changes it but a rollback that
+// put all of it back. Its post hook runs first, where the pre-rollback hook had undone
+// it. Up to the record "applied" it is withdrawn: cut there, the next boot tries to take
+// it back, and runs the pre-rollback hook again; from there on it stands.
+func Confirm(ctx context.Context, o ApplyOptions, id string) (r *Result, err error) {
 	a, err := openApplier(o)
 	if err != nil {
 		return nil, err
 	}
 	defer a.end(&err)
+	return a.confirm(ctx, id)
+}
+
+func (a *applier) confirm(ctx context.Context, id string) (*Result, error) {
 	t, err := a.pending()
 	if err != nil {
 		return nil, err
@@ -319,23 +335,30 @@ func Confirm(ctx context.Context, o ApplyOptions) (r *Result, err error) {
 	if t == nil {
 		return nil, a.refuse(failure.Errorf(failure.Refused, "no patch awaits confirmation"), journal.AuditLine{})
 	}
-	if s := t.Status(); s != journal.Awaiting && s != journal.Booted {
+	if !awaits(t) && (stuck(t) == nil || id == "") {
 		return nil, a.refuse(a.pendingError(t), auditOfBegin(t))
 	}
-	r = a.resultOf(t)
+	if id != "" && !names(t, id) {
+		return nil, a.refuse(failure.Errorf(failure.Refused, "patch %q does not await confirmation: %s does", id, t.Records[0].PatchID), auditOfBegin(t))
+	}
+	r := a.resultOf(t)
 	r.Reboot = false
-	if r.Status = Awaiting; o.DryRun {
+	if r.Status = Awaiting; a.opt.DryRun {
 		return r, nil
 	}
 	if err := a.willWriteVersion(); err != nil {
 		return nil, a.refuse(err, auditOfBegin(t))
 	}
-	if err := a.runnerOf(t).checks(ctx, t); err != nil {
+	if err := a.runnerOf(t).confirm(ctx, t); err != nil {
 		err = a.refuse(failure.As(failure.No, fmt.Errorf("patch %s is not confirmed: %w", r.Patch, err)), auditOfBegin(t))
+		if !awaits(t) {
+			return nil, failure.WithHint(err, "reboot  # tries the rollback again")
+		}
 		return nil, failure.WithHint(err, "relkit patch-rollback%s  # takes it back at the next boot", a.opt.flags())
 	}
-	if o.Boot != nil {
-		if err := o.Boot.Extend(); err != nil {
+	b := a.opt.Boot
+	if b != nil {
+		if err := b.Extend(); err != nil {
 			return nil, err
 		}
 	}
@@ -343,8 +366,8 @@ func Confirm(ctx context.Context, o ApplyOptions) (r *Result, err error) {
 		return nil, err
 	}
 	r.Status = Applied
-	if o.Boot != nil {
-		err = o.Boot.Settle(true)
+	if b != nil {
+		err = b.Settle(true)
 	}
 	a.retain()
 	return r, err

@@ -90,11 +90,25 @@ func (r *runner) undoPreRollback(ctx context.Context, j *state.Transaction) erro
 // leftByPreRollback tells whether a patch stands, and is not to be taken back, as its
 // pre-rollback hook has left it.
 func leftByPreRollback(j *state.Transaction) bool {
-	if !j.Active() && !awaits(j) {
-		return false
-	}
+	return (j.Active() || awaits(j)) && undonePost(j)
+}
+
+// undonePost tells whether what the post hook did is undone by the pre-rollback hook,
+// or may be half done.
+func undonePost(j *state.Transaction) bool {
 	last := lastHook(sinceCommit(j), hookPost, hookPreRollback)
 	return last != nil && (last.Hook == hookPreRollback || last.Result == "")
+}
+
+// confirm runs what says whether the new tree works, as the hooks of the patch have
+// left it.
+func (r *runner) confirm(ctx context.Context, j *state.Transaction) error {
+	if undonePost(j) {
+		if err := r.script(ctx, j, hookPost); err != nil {
+			return err
+		}
+	}
+	return r.checks(ctx, j)
 }
 
 // undoPreRollbacks does so for every patch that stands. What fails is told.

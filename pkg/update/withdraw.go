@@ -102,6 +102,36 @@ func (m *machine) withdrawAgain(t *state.Transaction) error {
 	return transaction.Note(m.target, t, journal.Record{Event: journal.Withdrawn, Reason: w.Reason, OnModified: w.OnModified, Insecure: w.Insecure})
 }
 
+// notBackAtBoot writes down that the rollback at boot of a patch that nobody has
+// confirmed failed for cause and left the tree as it was, wholly new: it was refused
+// before its record, or put everything back. The patch must not stand as if somebody
+// had confirmed it, and the next boot tries again; but from "reapplied" on a person
+// may keep what stands (stuck), since what is wrong with the rollback may never be
+// mended: a rollback copy that is damaged, a plan that is lost. Neither record changes
+// anything of the tree: cut before the first, the next boot is the one that fails;
+// between the two, withdrawAllAgain writes the second. The same cause is told once,
+// however many boots it has; a run that was told to end says nothing of the rollback.
+func (m *machine) notBackAtBoot(ctx context.Context, t *state.Transaction, cause error) error {
+	if t.Status() == journal.Withdrawn && ctx.Err() == nil {
+		if last := t.This(journal.Reapplied); last != nil && last.Reason == cause.Error() {
+			return nil
+		}
+		if err := transaction.Note(m.target, t, journal.Record{Event: journal.Reapplied, Reason: cause.Error()}); err != nil {
+			return err
+		}
+	}
+	return m.withdrawAgain(t)
+}
+
+// stuck is the record of the last rollback that failed, of a patch that nobody has
+// confirmed and that waits for a boot to take it back; nil where none was tried.
+func stuck(t *state.Transaction) *journal.Record {
+	if t.Status() != journal.Withdrawn || confirmed(t) {
+		return nil
+	}
+	return t.This(journal.Reapplied)
+}
+
 // withdrawAllAgain does so for what a run that was cut has left.
 func (m *machine) withdrawAllAgain() error {
 	all, err := m.target.State.Transactions()

@@ -91,3 +91,79 @@ func TestUnconfirmedNeverStands(t *testing.T) {
 	}
 	t.Logf("%d faults midway, %d cuts", midway, cuts)
 }
+
+// TestStuckIsKept has a rollback copy lost of a patch that a boot is to take back, and
+// cuts the power at each step of that boot and of the confirmation after it: the tree
+// stays the new one, and the patch stands only once it was confirmed by name, after a
+// boot that has failed; before that it is withdrawn, whatever was cut.
+func TestStuckIsKept(t *testing.T) {
+	base := unconfirmed(t)
+	j := onMem(base, &fsys.Meter{}).only(t)
+	f, slot := base.FS(), transaction.SlotDir(".", j.Slot())
+	names, err := f.ReadDir(slot)
+	if err != nil || len(names) == 0 {
+		t.Fatal(names, err)
+	}
+	for _, name := range names {
+		if to, err := f.Readlink(slot + "/" + name); err == nil && to == "old" {
+			if err := f.Unlink(slot + "/" + name); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+	}
+	base.SyncAll()
+	id := j.Records[0].PatchID
+	keepAll := fsys.Policy{Keep: fsys.KeepAll}
+	// bootAndConfirm is a boot, and then who keeps the patch.
+	bootAndConfirm := func(a *applier) error {
+		if err := a.rollbackAtBoot(context.Background(), a.only(t)); err == nil || failure.Of(err) == failure.Mixed {
+			t.Fatalf("the boot: %v", err)
+		}
+		if err := a.withdrawAllAgain(); err != nil {
+			return err
+		}
+		_, err := a.confirm(context.Background(), id)
+		return err
+	}
+	a := onMem(base.Crash(keepAll), &fsys.Meter{})
+	if _, err := a.confirm(context.Background(), id); failure.Of(err) != failure.Refused || a.only(t).Status() != journal.Withdrawn {
+		t.Fatalf("before any boot: %v, %s", err, a.only(t).Status())
+	}
+	stood, waited := 0, 0
+	for k := 1; ; k++ {
+		m := base.Crash(keepAll)
+		meter := &fsys.Meter{CrashAt: k}
+		_ = bootAndConfirm(onMem(m, meter)) // it ends in the cut
+		cut := meter.Count() >= k
+		m = m.Crash(keepAll)
+		a := onMem(m, &fsys.Meter{})
+		if _, err := a.recover(); err != nil {
+			t.Fatalf("cut at %d: %v", k, err)
+		}
+		switch s := a.only(t).Status(); s {
+		case journal.Withdrawn:
+			waited++
+			if _, err := a.confirm(context.Background(), ""); failure.Of(err) != failure.Refused {
+				t.Fatalf("cut at %d: kept by nobody: %v", k, err)
+			}
+			if err := bootAndConfirm(a); err != nil {
+				t.Fatalf("cut at %d: %v", k, err)
+			}
+		case journal.Applied:
+			stood++
+		default:
+			t.Fatalf("cut at %d: %s", k, s)
+		}
+		if s := a.only(t).Status(); s != journal.Applied || links(t, m) != "new" {
+			t.Fatalf("cut at %d: %s, the tree is %s", k, s, links(t, m))
+		}
+		if !cut {
+			break
+		}
+	}
+	if waited < 3 || stood < 2 {
+		t.Fatalf("waited after %d cuts, stood after %d", waited, stood)
+	}
+	t.Logf("waited after %d cuts, stood after %d", waited, stood)
+}

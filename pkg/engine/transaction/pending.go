@@ -22,6 +22,7 @@ import (
 //	staged ─ ready ─┬───────── committing ─ committed ─ applied
 //	                └─ armed ─ committing ─ committed ─ awaiting ─ booted… ─ applied
 //	awaiting, booted, applied ─ withdrawn ─ rollback ─ rolled-back
+//	withdrawn ─ applied, of one that could not be taken back and is confirmed
 //	rolled-back ─┬─ committing …
 //	             └─ ready …
 //

@@ -64,7 +64,7 @@ var valid = map[Event][]Event{
 	Awaiting:   {Applied, Booted, Withdrawn},
 	Booted:     {Applied, Booted, Withdrawn},
 	Applied:    {Rollback, Withdrawn, Freeing},
-	Withdrawn:  {Rollback, Reapplied},
+	Withdrawn:  {Rollback, Reapplied, Applied},
 	Freeing:    {Freed},
 	Undoing:    {Undone},
 	Undone:     {Freed},
