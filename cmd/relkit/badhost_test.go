@@ -164,6 +164,56 @@ func TestRoomOfWhatWasTakenBack(t *testing.T) {
 	}
 }
 
+// A disk that is full to the last byte keeps nobody from what brings the tree back, or
+// makes room.
+func TestWayOutOfAFullDisk(t *testing.T) {
+	for _, kind := range []string{"tmpfs", "ext4"} {
+		t.Run(kind, func(t *testing.T) {
+			b := full(t, kind)
+			for i, path := range []string{"one", "two"} {
+				text, body := big(path, 1<<20)
+				file := b.path(fmt.Sprintf("%d.rkp", i))
+				if err := os.WriteFile(file, forgery{text: text, segments: []forgedSegment{{delta.Raw, body, 1 << 20}}}.patch(t), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			tool := append([]string{"patch-apply", "--insecure-unsigned"}, b.flags...)
+			b.tool(t, append(tool, b.path("0.rkp"))...)
+			b.sh(t, "cp -a disk/m before")
+			for k := 1; ; k++ { // cut once the new file is there
+				cmd := exec.Command(buildTool(t), append(tool, b.path("1.rkp"))...)
+				cmd.Env = append(os.Environ(), fmt.Sprintf("RELKIT_CRASH_AT=%d", k))
+				if out, err := cmd.CombinedOutput(); err == nil {
+					t.Fatalf("never cut with the new file there\n%s", out)
+				}
+				if _, err := os.Stat(b.path("m/two")); err == nil {
+					break
+				}
+			}
+			// A power cut keeps nothing of the process number that was never synced.
+			b.sh(t, ": >m/var/lib/relkit/lock && cat /dev/zero >disk/room 2>/dev/null; test -s disk/room")
+			root := b.flags[1]
+			_, errs, _ := runTool(t, "", nil, "patch-apply", "--root", root, "--recover")
+			if _, err := os.Stat(b.path("m/two")); err == nil {
+				t.Fatalf("not taken back\n%s", errs)
+			}
+			if _, errs, status := runTool(t, "", nil, "patch-rollback", "--root", root); status != 0 {
+				t.Fatalf("rollback: status %d\n%s", status, errs)
+			}
+			if _, err := os.Stat(b.path("m/one")); err == nil {
+				t.Fatal("the rollback has left what the patch brought")
+			}
+			if _, errs, status := runTool(t, "", nil, "patch-rollback", "--root", root, "--prune", "--keep", "0"); status != 0 {
+				t.Fatalf("prune: status %d\n%s", status, errs)
+			}
+			b.tool(t, "audit", "--root", root, "--verify")
+			if out, _, _ := runTool(t, "", nil, "audit", "--root", root); !strings.Contains(out, " rolled-back ") {
+				t.Error(out)
+			}
+		})
+	}
+}
+
 // checked applies the patch with a check, as a process of its own: checks run
 // below one that starts the tool anew.
 func (b *badBox) checked(t *testing.T, check string) (stderr string, status int) {

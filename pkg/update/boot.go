@@ -75,7 +75,7 @@ func Boot(ctx context.Context, o BootOptions) (r *BootResult, err error) {
 	defer o.hold()()
 	found, err := m.recover()
 	r.Recovered = append([]Recovered{}, found...)
-	if err != nil {
+	if err := m.allTheSame(err); err != nil {
 		return r, err
 	}
 	a := &applier{machine: m, o: o.ApplyOptions}

@@ -277,6 +277,10 @@ func (m *machine) recover() ([]Recovered, error) {
 	}
 	done, err := transaction.Recover(m.target)
 	err = m.refuse(err, journal.AuditLine{})
+	var behind error
+	if errors.As(err, new(*transaction.Unsettled)) {
+		behind, err = err, nil
+	}
 	if err == nil {
 		err = m.withdrawAllAgain()
 	}
@@ -296,7 +300,17 @@ func (m *machine) recover() ([]Recovered, error) {
 			m.opt.Log.Warn("an interrupted run was cleaned up"+becomes(r), "transaction", r.ID, "was", r.Found, "is", r.Now)
 		}
 	}
-	return out, err
+	return out, errors.Join(err, behind)
+}
+
+// allTheSame is err, nil where the recovery before has done all but tell of it: what
+// brings a machine back, or makes room, goes on.
+func (m *machine) allTheSame(err error) error {
+	if !errors.As(err, new(*transaction.Unsettled)) {
+		return err
+	}
+	m.opt.Log.Warn("going on", "err", err)
+	return nil
 }
 
 // changesTree tells whether the recovery of a transaction found so takes back what

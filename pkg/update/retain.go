@@ -27,7 +27,8 @@ func Prune(_ context.Context, o Options, r *Retention) (freed []string, err erro
 		return nil, err
 	}
 	defer m.end(&err)
-	if err := m.recoverFirst(); err != nil {
+	behind := m.recoverFirst()
+	if err := m.allTheSame(behind); err != nil {
 		return nil, err
 	}
 	if r == nil {
@@ -43,6 +44,9 @@ func Prune(_ context.Context, o Options, r *Retention) (freed []string, err erro
 		return back, err
 	}
 	freed, err = m.prune(*r, "asked for")
+	if err == nil && behind != nil {
+		err = m.target.State.Settle() // there may be room now
+	}
 	freed = append(back, freed...)
 	slices.Sort(freed)
 	return freed, err

@@ -69,7 +69,11 @@ func Rollback(ctx context.Context, o RollbackOptions) (results []RollbackResult,
 		return nil, err
 	}
 	defer m.end(&err)
-	if err := m.recoverFirst(); err != nil {
+	err = m.recoverFirst()
+	if o.To == "" { // what is written down does not decide
+		err = m.allTheSame(err)
+	}
+	if err != nil {
 		return nil, err
 	}
 	todo, err := m.chooseRollback(o)

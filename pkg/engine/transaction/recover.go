@@ -19,7 +19,8 @@ type Recovered struct {
 // Recover finishes or undoes whatever an interrupted run left, newest first,
 // and makes version.json and the audit log follow the journals. A transaction
 // that was not yet applied is undone; a rollback that had begun is completed.
-// A failure.Mixed says that a tree could not be brought back.
+// A failure.Mixed says that a tree could not be brought back, an Unsettled that all
+// is done but to tell of it.
 func Recover(t Target) ([]Recovered, error) {
 	all, err := t.State.Transactions()
 	if err != nil {
@@ -37,8 +38,21 @@ func Recover(t Target) ([]Recovered, error) {
 		}
 		done = append(done, Recovered{ID: j.ID, Found: found, Now: j.Status(), Begin: j.Find(journal.Begin)})
 	}
-	return done, t.State.Settle()
+	if err := t.State.Settle(); err != nil {
+		return done, &Unsettled{err}
+	}
+	return done, nil
 }
+
+// Unsettled is that the trees are as the journals say, and that version.json or the
+// audit log cannot be made to say so: the disk is full, say.
+type Unsettled struct{ err error }
+
+func (u *Unsettled) Error() string {
+	return "writing down what is installed: " + u.err.Error()
+}
+
+func (u *Unsettled) Unwrap() error { return u.err }
 
 func recoverOne(t Target, j *state.Transaction) error {
 	x := &Tx{Target: t, Journal: j}

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // MaxSize bounds a diff, in bytes.
@@ -140,9 +141,10 @@ func name(text string) string {
 	return unquote(strings.TrimRight(text, " "))
 }
 
-// unquote takes off the quotes in which git puts names with odd characters.
+// unquote takes off the quotes in which git puts names with odd characters; those
+// that are not UTF-8 it escapes, so that a name with such bytes has quotes of its own.
 func unquote(text string) string {
-	if strings.HasPrefix(text, `"`) {
+	if strings.HasPrefix(text, `"`) && utf8.ValidString(text) {
 		if s, err := strconv.Unquote(text); err == nil {
 			return s
 		}

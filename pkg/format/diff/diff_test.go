@@ -114,6 +114,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("Index: x\n===\n--- x\t(revision 1)\n+++ x\t(working copy)\n@@ -1 +1 @@\n-x\n+y\n")
 	f.Add("diff --git \"a/\\303\" \"b/\\303\"\n--- /dev/null\n+++ b/n\n@@ -0,0 +1 @@\n+n\n")
 	f.Add("*** a\n--- b\n")
+	f.Add("--- \n+++ \"x\xc0\xc0\xc0\xc0\"\n@@ -0,0 +1 @@\n+n\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		d, err := Parse(text)
 		if err != nil {

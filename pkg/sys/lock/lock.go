@@ -47,7 +47,7 @@ func Try(path string) (*Lock, error) {
 			l.f.Close()
 			continue
 		default:
-			err = l.sign()
+			l.sign()
 		}
 		if err != nil {
 			l.f.Close()
@@ -115,13 +115,14 @@ func (l *Lock) current(path string) bool {
 	return err == nil && os.SameFile(mine, there)
 }
 
-func (l *Lock) sign() error {
+// sign writes our process number. On a full disk the lock is held without: that must
+// not keep anybody from what would bring a machine back, or make room.
+func (l *Lock) sign() {
 	if err := l.f.Truncate(0); err != nil {
-		return err
+		return
 	}
 	l.signed = true
-	_, err := l.f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
-	return err
+	_, _ = l.f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 }
 
 // holder says who holds the lock, for a message.
