@@ -12,6 +12,7 @@ import (
 	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
+	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 )
 
@@ -51,7 +52,7 @@ func (m *machine) markState() {
 
 // rightState refuses a state folder other than the one that this tree was patched
 // from: one that does not exist, one that knows of nothing, and, where the tree itself
-// names its state, also one that knows of another machine. What the state that is
+// names its state, also one that knows of another machine, or of less of this one. What the state that is
 // passed over holds, a security floor and whom to trust among it, would not count.
 func (m *machine) rightState(path string) error {
 	f, err := fsys.Open(path)
@@ -65,7 +66,7 @@ func (m *machine) rightState(path string) error {
 	known := exists && knows(f)
 	var other string
 	standard := filepath.Join(m.opt.Root, DefaultState)
-	if mark := m.markedState(); mark != "" && m.isOther(f, mark) {
+	if mark := m.markedState(); mark != "" && m.isOther(f, mark) && !(known && m.follows(f, mark)) {
 		other = mark
 	} else if !known && m.isOther(f, standard) {
 		other = standard
@@ -81,7 +82,7 @@ func (m *machine) rightState(path string) error {
 			"%s; mkdir -p %s, where a second state is meant", list, failure.Word(path))
 	case known:
 		return failure.WithHint(failure.Errorf(failure.Usage, "the state folder %q is another's: this tree was patched from %q", path, other),
-			"%s; rm %s, where that is no longer so", list, failure.Word(filepath.Join(m.opt.Root, stateMark)))
+			"rm %s  # where that is no longer so; what was done to the tree: %s", failure.Word(filepath.Join(m.opt.Root, stateMark)), strings.TrimSuffix(list, "  # is what was done to it"))
 	case !begun(f):
 		return failure.WithHint(failure.Errorf(failure.Usage, "%q is no state folder, and this tree was patched from %q", path, other),
 			"%s; mkdir -p an empty folder, where a second state is meant", list)
@@ -94,7 +95,58 @@ func (m *machine) rightState(path string) error {
 // what relkit keeps in each.
 func begun(f fsys.FS) bool {
 	names, err := f.ReadDir(".")
+	names = slices.DeleteFunc(names, func(name string) bool { return name == "lost+found" }) // of a new file system
 	return err == nil && (len(names) == 0 || slices.Contains(names, "lock"))
+}
+
+// follows tells whether the state in f is that of this tree though the tree names the
+// one at path, as where both were copied: it knows each transaction of the other
+// whose slots are in the tree, and one at least; or all that the other has. Slots have
+// random names, which nothing but a copy shares. One that is behind, as an old backup
+// is, does not know of what came since, the security floor among it.
+func (m *machine) follows(f fsys.FS, path string) bool {
+	o, err := fsys.Open(path)
+	if err != nil {
+		return false
+	}
+	defer o.Close() // it was only read
+	mine, err := state.New(f).Journals()
+	if err != nil {
+		return false
+	}
+	theirs, err := state.New(o).Journals()
+	if err != nil {
+		return false
+	}
+	slots := map[string]bool{}
+	here := false
+	for _, t := range mine {
+		if len(t.Records) > 0 {
+			slots[t.Slot()] = true
+			here = here || m.hasSlot(t)
+		}
+	}
+	all := true
+	for _, t := range theirs {
+		if len(t.Records) == 0 || slots[t.Slot()] {
+			continue
+		}
+		if all = false; m.hasSlot(t) {
+			return false
+		}
+	}
+	return here || all && len(theirs) > 0
+}
+
+// hasSlot tells whether a slot folder of a transaction is in the tree.
+func (m *machine) hasSlot(t *state.Transaction) bool {
+	return slices.ContainsFunc(t.Records[0].Tops, func(top journal.Top) bool {
+		path, err := manifest.Unescape(top.Path)
+		if err == nil {
+			_, err = m.root.Lstat(transaction.SlotDir(path, t.Slot()))
+		}
+		return err == nil
+	})
 }
 
 // markedState is the state folder that the tree names, "" for none.
