@@ -1,13 +1,11 @@
 package update
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,7 +16,6 @@ import (
 	"github.com/relkit/relkit/pkg/engine/transaction"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
-	"github.com/relkit/relkit/pkg/format/manifest"
 	"github.com/relkit/relkit/pkg/format/patch"
 	"github.com/relkit/relkit/pkg/sys/fsys"
 	"github.com/relkit/relkit/pkg/sys/process"
@@ -87,52 +84,6 @@ func (a *applier) admitHooks(h *patch.Header) error {
 		return failure.Errorf(failure.Refused, "patch %s has hooks, which run in a chroot of %q, and that takes root", h.ID, a.opt.Root)
 	}
 	return nil
-}
-
-// admitInterpreters refuses scripts whose interpreter is not in the tree: the kernel
-// would say no more than that there is no such file, once the tree is half new.
-// One that the patch itself brings serves those that run once it is there.
-func (a *applier) admitInterpreters(h *patch.Header, l *inspected) error {
-	for _, hook := range []struct {
-		name, member string
-		new          bool // runs in the new tree
-	}{
-		{hookPre, h.Hooks.Pre, false}, {hookPost, h.Hooks.Post, true}, {hookCheck, h.Hooks.Check, true},
-		{hookPreRollback, h.Hooks.PreRollback, true}, {hookPostRollback, h.Hooks.PostRollback, false},
-	} {
-		interpreter := interpreterOf(l.hooks[hook.member])
-		if interpreter == "" || hook.new && l.brings(interpreter) {
-			continue
-		}
-		info, err := follow(a.target.Root, interpreter)
-		switch {
-		case err != nil && !fsys.IsUnreachable(err):
-			return fmt.Errorf("looking for %q: %w", interpreter, err)
-		case err != nil || info.Kind != manifest.File || info.Mode&0o111 == 0:
-			return failure.Errorf(failure.Refused, "the %s hook of patch %s is run by %q, and no such program is in %q", hook.name, h.ID, interpreter, a.opt.Root)
-		}
-	}
-	return nil
-}
-
-// interpreterOf is the program that a script names in its first line (execve(2)), ""
-// for none.
-func interpreterOf(script []byte) string {
-	line, _, _ := bytes.Cut(script, []byte("\n"))
-	name, found := bytes.CutPrefix(line, []byte("#!"))
-	words := bytes.Fields(name)
-	if !found || len(words) == 0 {
-		return ""
-	}
-	return string(words[0])
-}
-
-// brings tells whether the patch brings a program, by the last part of its name:
-// where links on the way to it lead is known only once they are there.
-func (l *inspected) brings(program string) bool {
-	return slices.ContainsFunc(l.entries.Changes, func(c patch.Change) bool {
-		return c.New != nil && path.Base(c.New.Path) == path.Base(program)
-	})
 }
 
 func (r *runner) environment(patchID, product, from, to string) {

@@ -76,18 +76,16 @@ func (a *applier) lookAfter(ctx context.Context, p *patch.Reader, r *Result) err
 		a.opt.Log.Warn("what the patch left is not looked at", "err", err)
 		return ctx.Err()
 	}
-	s, own := l.survey, map[string]bool{}
-	for _, d := range s.Deviations {
-		own[d.Path], own[d.New] = true, true
+	all, err := a.target.State.Transactions()
+	if err != nil {
+		return err
 	}
-	paths := slices.Clone(s.Changed)
-	for _, mm := range s.Mismatches {
-		if !mm.Base {
-			paths = append(paths, mm.Path)
-		}
+	own := map[string]bool{}
+	for _, d := range state.Deviations(all) {
+		own[d.Path] = true
 	}
-	slices.SortFunc(paths, manifest.Compare)
-	r.Modified = slices.DeleteFunc(escaped(slices.Compact(paths)), func(path string) bool { return own[path] })
+	paths := slices.Sorted(slices.Values(escaped(l.survey.Changed)))
+	r.Modified = slices.DeleteFunc(slices.Compact(paths), func(path string) bool { return own[path] })
 	if len(r.Modified) > 0 {
 		a.opt.Log.Warn(fmt.Sprintf("patch %s is applied, and %s; what restores them: relkit patch-apply%s --repair FULL.rkp",
 			r.Patch, changedSince(r.Modified), a.opt.flags()+a.o.Given.Trust))

@@ -67,7 +67,7 @@ func (a *applier) command(name string) (bool, error) {
 const maxLinks = 40
 
 // follow is stat(2) as a process sees it whose root the tree is.
-func follow(root fsys.FS, path string) (info fsys.Info, err error) {
+func follow(root lookup, path string) (info fsys.Info, err error) {
 	done, rest := ".", strings.Split(path, "/")
 	for links := 0; ; {
 		if len(rest) == 0 {

@@ -160,7 +160,7 @@ func (a *applier) admitTree(h *patch.Header, l *inspected) (err error) {
 	if err := a.mismatchError(l.survey); err != nil {
 		return err
 	}
-	if err := a.admitInterpreters(h, l); err != nil {
+	if err := a.admitScripts(h, l); err != nil {
 		return err
 	}
 	if l.boot, err = a.admitPlaces(h, l.survey); err != nil {

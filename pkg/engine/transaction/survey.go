@@ -21,8 +21,6 @@ import (
 type Mismatch struct {
 	Path string
 	Why  string
-	// Base says that the patch is built on what the path had, whatever is to be there.
-	Base bool
 }
 
 // Survey is what a look at the tree found, and the plan that follows from it.
@@ -40,7 +38,8 @@ type Survey struct {
 	Replaced   []string
 	// Differing are the paths of the patch that are not as it has them.
 	Differing []string
-	// Changed are those of them that differ in more than times.
+	// Changed are the paths that are not as the patch has them, in more than times,
+	// whether they could be made so or not, but for config files and folders to remove.
 	Changed []string
 	// NeedsFull says that a mismatch is one that a full patch would not have: the
 	// patch is built on content that was changed.
@@ -282,7 +281,7 @@ func (s *Survey) hash(ctx context.Context, looks []look, jobs int) error {
 	}
 	for i, why := range bases {
 		if why != "" {
-			s.Mismatches = append(s.Mismatches, Mismatch{Path: s.entries.Bases[i].Path, Why: why, Base: true})
+			s.mismatch(s.entries.Bases[i].Path, "%s", why)
 			s.NeedsFull = true
 		}
 	}
@@ -325,8 +324,13 @@ func (s *Survey) judge(ctx context.Context, looks []look) ([]look, error) {
 	for i := range looks {
 		l := &looks[i]
 		already[i] = l.New == nil && !l.found || l.New != nil && l.New.Link == 0 && l.isNew(!s.o.Repair) && (s.o.Repair || l.alone()) || l.New != nil && done[l.New.Link]
-		if !already[i] {
-			why[i] = s.modified(l)
+		if already[i] {
+			continue
+		}
+		why[i] = s.modified(l)
+		changed := l.New == nil && !isDir(l.Old) || l.New != nil && (!l.found || differs(l.live, l.New, false) != "")
+		if changed && !s.isConfig(l) {
+			s.Changed = append(s.Changed, l.path())
 		}
 	}
 	if s.o.OnModified == OnModifiedKeep || s.o.OnModified == OnModifiedReplace {
@@ -349,11 +353,7 @@ func (s *Survey) judge(ctx context.Context, looks []look) ([]look, error) {
 	}
 	slices.SortFunc(todo, func(a, b look) int { return manifest.Compare(a.path(), b.path()) })
 	for i := range todo {
-		l := &todo[i]
-		s.Differing = append(s.Differing, l.path())
-		if l.New == nil || !l.found || differs(l.live, l.New, false) != "" {
-			s.Changed = append(s.Changed, l.path())
-		}
+		s.Differing = append(s.Differing, todo[i].path())
 	}
 	for i := 1; i < len(todo); i++ {
 		if todo[i].path() == todo[i-1].path() {
