@@ -53,6 +53,9 @@ func (r *recipe) logsIn(s *relkittest.SSHD) {
 func TestPlatforms(t *testing.T) {
 	deb12, deb13, arm64, qemu := relkittest.Tree(t, "bookworm"), relkittest.Tree(t, "trixie"), relkittest.Tree(t, "arm64"), relkittest.QEMU(t)
 	r := copyRecipe(t, "platforms", buildRelkit(t, "arm64"))
+	if plan, said, err := r.relkit("build", "--plan"); err != nil || !strings.HasSuffix(plan, "\ntry[arch=aarch64,cc=clang] on board with 1 slots: run\n") {
+		t.Errorf("%v\n%s%s", err, plan, said)
+	}
 	mounts := read(t, "/proc/self/mounts")
 	t.Run("build", func(t *testing.T) { // which ends with its machines
 		here := *r

@@ -205,10 +205,13 @@ func (e *env) printBuildPlan(c *cli.Context, p *build.Project, cells []build.Cel
 			continue
 		}
 		line := fmt.Sprintf("%s on %s with %d slots:", cell.Name, cell.Worker.Name, cell.Slots)
-		for _, s := range cell.Sources() {
-			line += " " + s + "@" + cell.Revisions[s][:min(12, len(cell.Revisions[s]))]
+		if sources := cell.Sources(); len(sources) > 0 {
+			for _, s := range sources {
+				line += " " + s + "@" + cell.Revisions[s][:min(12, len(cell.Revisions[s]))]
+			}
+			line += ":"
 		}
-		err = e.line(line + ": " + strings.Join(cell.Steps(), ", "))
+		err = e.line(line + " " + strings.Join(cell.Steps(), ", "))
 	}
 	return err
 }
