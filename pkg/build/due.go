@@ -59,6 +59,9 @@ func (p *Project) Due(ctx context.Context, opt Options) (err error) {
 			err = errors.Join(err, cerr)
 		}
 	}()
+	if err := r.recoverAll(ctx); err != nil {
+		return err
+	}
 	var outcomes []outcome
 	tried := map[string]bool{}
 	for round := 0; ctx.Err() == nil; round++ {
@@ -286,7 +289,13 @@ func (r *runner) changed(ctx context.Context, c *Cell) (*order, error) {
 			return nil, fmt.Errorf("schedule %q: %w", s.Name, err)
 		}
 		if due {
-			return with.order, nil
+			often, err := r.cutTooOften(ctx, c)
+			if err != nil {
+				return nil, err
+			}
+			if !often {
+				return with.order, nil
+			}
 		}
 	}
 	return nil, nil

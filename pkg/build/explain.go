@@ -25,6 +25,9 @@ func (p *Project) Explain(ref string) (text string, notice *record.BuildNotice, 
 	}
 	b, err := p.state.load(builder, n)
 	if errors.Is(err, fs.ErrNotExist) {
+		if cut, cerr := p.state.cutOff(builder, n); cut || cerr != nil {
+			return "", nil, errors.Join(cerr, p.interruptedError(builder, n))
+		}
 		err = failure.Errorf(failure.Usage, "build %s/%d has not ended", builder, n)
 		return "", nil, failure.WithHint(err, "relkit build --log %s --follow%s", failure.Word(fmt.Sprintf("%s/%d", builder, n)), p.given)
 	}

@@ -42,6 +42,9 @@ func (p *Project) Follow(ctx context.Context, ref string, line func(*StepLog, Lo
 			continue
 		}
 		if !running {
+			if cut, err := p.state.cutOff(builder, n); cut || err != nil {
+				return errors.Join(err, p.interruptedError(builder, n))
+			}
 			if shown == 0 {
 				return failure.Errorf(failure.Usage, "there is no log %q", ref)
 			}
@@ -53,8 +56,11 @@ func (p *Project) Follow(ctx context.Context, ref string, line func(*StepLog, Lo
 	}
 }
 
-// running tells whether a build has not ended.
+// running tells whether a build has not ended, and is going to.
 func (p *Project) running(builder string, n int) (bool, error) {
+	if cut, err := p.state.cutOff(builder, n); cut || err != nil {
+		return false, err
+	}
 	_, err := os.Lstat(filepath.Join(p.state.build(builder, n), runningFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -71,12 +72,8 @@ func (r *runner) run(ctx context.Context, c *Cell) outcome {
 		return outcome{err: fmt.Errorf("builder %s: %w", c.Name, err)}
 	}
 	defer l.Release()
-	n, err := r.recover(c.Name)
-	if err != nil {
-		return outcome{err: fmt.Errorf("builder %s: putting an earlier run in order: %w", c.Name, err)}
-	}
-	if n > 0 {
-		r.opt.Log.Warn(fmt.Sprintf("%s/%d: relkit was killed while it built; recorded", c.Name, n))
+	if err := r.putInOrder(c.Name, slog.LevelWarn); err != nil {
+		return outcome{err: err}
 	}
 	if owed, err := s.claim(c); err != nil || !owed {
 		return outcome{err: err}
@@ -332,7 +329,11 @@ func (j *job) begin(ctx context.Context, was *record.Build, reason, cookie strin
 	if err := j.describe(); err != nil {
 		return err
 	}
-	j.running = running{Started: j.build.Started, Reason: reason, Cookie: cookie, PID: os.Getpid(), Partial: j.build}
+	var owes []owed
+	if j.cell.order != nil {
+		owes = j.cell.order.owed
+	}
+	j.running = running{Owed: owes, Started: j.build.Started, Reason: reason, Cookie: cookie, PID: os.Getpid(), Partial: j.build}
 	if err := s.start(j.cell.Name, n, j.running); err != nil {
 		return err
 	}
@@ -422,6 +423,10 @@ func (j *job) end(failed string, err error) error {
 		b.Status = record.BuildSuccess
 	}
 	terr := j.saveTests()
+	if b.Status == record.BuildInterrupted { // by a shutdown, say: the night is not lost for that
+		_, oerr := j.r.p.state.oweAgain(b, &j.running)
+		terr = errors.Join(terr, oerr)
+	}
 	b.Finished = time.Now().UTC().Truncate(time.Millisecond)
 	b.DurationSeconds = seconds(b.Finished.Sub(b.Started))
 	ferr := j.r.p.state.finish(b)

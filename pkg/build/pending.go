@@ -34,6 +34,8 @@ type pending struct {
 	Schedules map[string]pendingSchedule `json:"schedules,omitempty"`
 	// Owed are builds that were due and are not begun.
 	Owed []owed `json:"owed,omitempty"`
+	// Cut are builds for a change that were cut off, by the builder's name with its cell.
+	Cut map[string]cutOff `json:"cut,omitempty"`
 }
 
 // pendingSource is the head of a source, and since when it is known.
@@ -58,6 +60,16 @@ type owed struct {
 	Builder  string    `json:"builder"` // with its cell
 	Schedule string    `json:"schedule"`
 	Since    time.Time `json:"since"`
+	// Again tells that it was begun once and cut off.
+	Again bool `json:"again,omitempty"`
+}
+
+// cutOff is a build for a change that was cut off, and how often it was in a row.
+type cutOff struct {
+	Of    string `json:"of"` // as revisionsOf has it
+	Times int    `json:"times"`
+	// Number is that of the newest of them.
+	Number int `json:"number"`
 }
 
 // readPending reads pendingFile; one that is not there is empty.

@@ -15,13 +15,14 @@ import (
 
 // recover puts in order what a run of this builder left that was killed: its
 // processes are ended, its build is recorded as interrupted (or, where the
-// record was written already, finished). The builder's lock is held. It answers
-// the number of the build, 0 where there was nothing to do.
-func (r *runner) recover(name string) (int, error) {
+// record was written already, finished), and what a schedule began with it is owed
+// again. The builder's lock is held. It answers the record, nil where there was
+// nothing to do.
+func (r *runner) recover(name string) (*record.Build, error) {
 	s := r.p.state
 	numbers, err := s.numbers(name)
 	if err != nil || len(numbers) == 0 {
-		return 0, err
+		return nil, err
 	}
 	// Every run recovers first, so only the newest can be unfinished.
 	n := numbers[len(numbers)-1]
@@ -29,7 +30,7 @@ func (r *runner) recover(name string) (int, error) {
 	data, err := os.ReadFile(filepath.Join(dir, runningFile))
 	isRunning := err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, err
+		return nil, err
 	}
 	var was running
 	if isRunning && json.Unmarshal(data, &was) == nil {
@@ -38,38 +39,51 @@ func (r *runner) recover(name string) (int, error) {
 				continue
 			}
 			if _, err := process.Sweep(cookie); err != nil {
-				return 0, err
+				return nil, err
 			}
 		}
 	}
 	if !isRunning {
 		if _, err := os.Lstat(filepath.Join(dir, recordFile)); !errors.Is(err, fs.ErrNotExist) {
-			return 0, nil // all in order; a record of another version of relkit is none of ours to judge
+			return nil, nil // all in order; a record of another version of relkit is none of ours to judge
 		}
 	}
 	b, err := s.load(name, n)
 	switch {
 	case err == nil:
 		if err := s.appendHistory(b.Event()); err != nil {
-			return 0, err
+			return nil, err
 		}
-		return n, s.settle(b)
+		return b, s.settle(b)
 	case !errors.Is(err, fs.ErrNotExist):
-		return 0, err
+		return nil, err
 	}
 	// Killed right after its number was taken, or the mark is damaged: make finish's
 	// last part work.
 	if !isRunning || was.Started.IsZero() {
 		info, err := os.Stat(dir)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
 		was.Started = info.ModTime()
 		if err := s.start(name, n, was); err != nil {
-			return 0, err
+			return nil, err
 		}
 	}
-	return n, s.finish(r.interrupted(name, n, was))
+	b = r.interrupted(name, n, was)
+	// Before finish: what is killed in between does this again, and owes no more for it.
+	left, err := s.oweAgain(b, &was)
+	if err != nil {
+		return nil, err
+	}
+	switch left {
+	case owedAgain:
+		b.Error += "; what its schedule wants is built once more"
+	case givenUp:
+		b.Status = record.BuildError
+		b.Error += ", like the one before it; what its schedule wants is not tried again until it is due or changes"
+	}
+	return b, s.finish(b)
 }
 
 // interrupted is the record of a build that did not get to write its own.

@@ -51,6 +51,8 @@ type running struct {
 	// Again is that of the second build, where a build is made twice.
 	Again   string        `json:"again,omitempty"`
 	PID     int           `json:"pid"`
+	// Owed is what was settled with it, to be owed again where it is cut off.
+	Owed []owed `json:"owed,omitempty"`
 	Partial *record.Build `json:"partial"`
 }
 

@@ -317,8 +317,8 @@ func TestTryThatWasKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, err := rn.recover("fw"); n != 2 || err != nil {
-		t.Errorf("%d, %v", n, err)
+	if n, err := rn.recover("fw"); n == nil || n.Number != 2 || err != nil {
+		t.Errorf("%v, %v", n, err)
 	}
 	if got, err := s.load("fw", 2); err != nil || !got.IsTry() || got.Status != record.BuildInterrupted || b.link("last") != "000001" {
 		t.Errorf("%+v, %v, last is %q", got, err, b.link("last"))

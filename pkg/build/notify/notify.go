@@ -109,16 +109,22 @@ func (s *Situation) concerns(n *config.Notify) bool {
 		case "always":
 			return true
 		case "failing":
-			return s.Event == broke || s.Event == failing
+			return s.Event == broke || s.Event == failing || s.lost()
 		case "change":
 			return s.Event == broke || s.Event == recovered
 		case "recovery":
 			return s.Event == recovered
 		case "error":
-			return s.Event == failedInfra && !s.again
+			return s.Event == failedInfra && !s.again || s.lost()
 		}
 		return false
 	})
+}
+
+// lost tells whether the build was stopped or killed and nobody has seen that:
+// whoever asks for a build himself has, but a schedule has not.
+func (s *Situation) lost() bool {
+	return s.Event == interrupted && slices.Contains([]string{"schedule", "dependent", "change"}, s.Build.Reason)
 }
 
 // blame lists the addresses of those whose changes are built for the first time
