@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -42,21 +43,44 @@ func (j *job) collectArtifacts(ctx context.Context) (failed string, err error) {
 		return "", nil
 	}
 	files = uniqueByPath(files)
-	root := filepath.Join(j.dir, artifactsDir)
-	if err := makeFolders(root, files, folders); err != nil {
+	failed, regular := fit(files)
+	if failed != "" {
+		return failed, nil
+	}
+	dir := filepath.Join(j.dir, artifactsDir)
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		return "", fmt.Errorf("artifacts: %w", err)
 	}
-	var regular []string
+	// Names and links are the worker's: none of them leads out of the folder.
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return "", fmt.Errorf("artifacts: %w", err)
+	}
+	defer root.Close()
+	dirs, err := makeFolders(root, files, folders)
+	if err != nil {
+		return "", fmt.Errorf("artifacts: %w", err)
+	}
+	if err := j.getArtifacts(ctx, root, files, regular); err != nil {
+		return "", err
+	}
+	if err := j.finishFolders(ctx, root, dirs); err != nil {
+		return "", fmt.Errorf("artifacts: %w", err)
+	}
+	return "", j.writeSums()
+}
+
+// getArtifacts copies files, and makes the symlinks among them.
+func (j *job) getArtifacts(ctx context.Context, root *os.Root, files []worker.Info, regular []string) error {
+	sizes := map[string]int64{}
 	for _, f := range files {
-		if problem := unfit(f); problem != "" {
-			return fmt.Sprintf("artifact %q: %s", f.Path, problem), nil
-		}
-		if f.Mode.IsRegular() {
-			regular = append(regular, f.Path)
-		}
+		sizes[f.Path] = f.Size
 	}
 	byPath := map[string]record.BuildArtifact{}
-	err = j.on.Get(ctx, j.cwd, regular, func(info worker.Info, r io.Reader) error {
+	err := j.on.Get(ctx, j.cwd, regular, func(info worker.Info, r io.Reader) error {
+		if info.Size != sizes[info.Path] { // no step runs that could change it
+			return fmt.Errorf("artifact %q: its size was %d bytes, and is %d now", info.Path, sizes[info.Path], info.Size)
+		}
 		a, err := j.receive(root, info, r)
 		byPath[info.Path] = a
 		if err != nil {
@@ -65,22 +89,19 @@ func (j *job) collectArtifacts(ctx context.Context) (failed string, err error) {
 		return nil
 	})
 	if err != nil {
-		return "", err
+		return err
 	}
 	for _, f := range files {
 		a, ok := byPath[f.Path]
 		if !ok {
 			a = record.BuildArtifact{Path: artifactPath(f), Mode: artifactMode(f), Target: manifest.Escape(f.Target)}
-			if err := os.Symlink(f.Target, filepath.Join(root, filepath.FromSlash(f.Path))); err != nil {
-				return "", fmt.Errorf("artifact %q: %w", f.Path, err)
+			if err := root.Symlink(f.Target, f.Path); err != nil {
+				return fmt.Errorf("artifact %q: %w", f.Path, err)
 			}
 		}
 		j.build.Artifacts = append(j.build.Artifacts, a)
 	}
-	if err := j.finishFolders(ctx, root); err != nil {
-		return "", fmt.Errorf("artifacts: %w", err)
-	}
-	return "", j.writeSums()
+	return nil
 }
 
 func uniqueByPath(list []worker.Info) []worker.Info {
@@ -88,31 +109,57 @@ func uniqueByPath(list []worker.Info) []worker.Info {
 	return slices.CompactFunc(list, func(a, b worker.Info) bool { return a.Path == b.Path })
 }
 
-// makeFolders makes the folders of the artifacts; those that are empty would not
-// be there otherwise.
-func makeFolders(root string, files, folders []worker.Info) error {
+// makeFolders makes the folders of the artifacts, those that are empty too, and
+// answers all of them, each after what is in it.
+func makeFolders(root *os.Root, files, folders []worker.Info) ([]string, error) {
+	made := map[string]bool{".": true}
+	note := func(dir string) {
+		for ; !made[dir]; dir = path.Dir(dir) {
+			made[dir] = true
+		}
+	}
 	for _, f := range folders {
-		if err := os.MkdirAll(filepath.Join(root, filepath.FromSlash(f.Path)), 0o755); err != nil {
-			return err
+		note(f.Path)
+	}
+	for _, f := range files {
+		note(path.Dir(f.Path))
+	}
+	dirs := slices.Sorted(maps.Keys(made))
+	for _, dir := range dirs {
+		if dir == "." {
+			continue
+		}
+		if err := root.Mkdir(dir, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	slices.Reverse(dirs)
+	return dirs, nil
+}
+
+// fit says why something cannot be an artifact, and else which are regular files.
+func fit(files []worker.Info) (failed string, regular []string) {
+	links := map[string]string{}
+	for _, f := range files {
+		if f.Mode&fs.ModeSymlink != 0 {
+			links[f.Path] = f.Target
 		}
 	}
 	for _, f := range files {
-		if err := os.MkdirAll(filepath.Join(root, filepath.FromSlash(path.Dir(f.Path))), 0o755); err != nil {
-			return err
+		problem := ""
+		switch {
+		case f.Mode.IsRegular():
+			regular = append(regular, f.Path)
+		case f.Mode&fs.ModeSymlink == 0:
+			problem = "neither a file nor a symlink"
+		case leadsOut(f.Path, links):
+			problem = fmt.Sprintf("the symlink leads out of the artifacts: %q", f.Target)
+		}
+		if problem != "" {
+			return fmt.Sprintf("artifact %q: %s", f.Path, problem), nil
 		}
 	}
-	return nil
-}
-
-// unfit says why something cannot be an artifact.
-func unfit(f worker.Info) string {
-	switch {
-	case f.Mode&fs.ModeSymlink != 0 && leadsOut(f.Path, f.Target):
-		return fmt.Sprintf("the symlink leads out of the artifacts: %q", f.Target)
-	case f.Mode&fs.ModeSymlink == 0 && !f.Mode.IsRegular():
-		return "neither a file nor a symlink"
-	}
-	return ""
+	return "", regular
 }
 
 func artifactPath(f worker.Info) string { return manifest.Escape(path.Join(artifactsDir, f.Path)) }
@@ -120,86 +167,92 @@ func artifactPath(f worker.Info) string { return manifest.Escape(path.Join(artif
 func artifactMode(f worker.Info) string { return fmt.Sprintf("%04o", octalMode(f.Mode)) }
 
 // receive writes one artifact from what the worker sends.
-func (j *job) receive(root string, f worker.Info, r io.Reader) (record.BuildArtifact, error) {
+func (j *job) receive(root *os.Root, f worker.Info, r io.Reader) (record.BuildArtifact, error) {
 	a := record.BuildArtifact{Path: artifactPath(f), Mode: artifactMode(f)}
-	to := filepath.Join(root, filepath.FromSlash(f.Path))
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	out, err := root.OpenFile(f.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return a, err
 	}
 	h := digest.New()
 	a.SizeBytes, err = io.Copy(io.MultiWriter(out, h), r)
-	if err = errors.Join(err, out.Chmod(f.Mode&modeBits), out.Close()); err != nil {
+	if err = errors.Join(err, out.Chmod(f.Mode&keptBits), out.Close()); err != nil {
 		return a, err
 	}
 	a.Digest = h.Digest()
-	return a, j.clamp(to, f.ModTime)
+	return a, j.clamp(root, f)
 }
 
-// leadsOut tells whether the text of a symlink leads out of the tree it is in.
-func leadsOut(file, target string) bool {
-	if path.IsAbs(target) {
+// maxLinks is how many symlinks Linux follows on the way to a file.
+const maxLinks = 40
+
+// leadsOut tells whether one of the symlinks leads out of the tree they are in,
+// each followed as the kernel does, and the others on the way: "s/.." is not where
+// s is, if s is itself a link. One that leads on for ever is none that stays within.
+func leadsOut(file string, links map[string]string) bool {
+	at := strings.Split(file, "/")
+	at = at[:len(at)-1]
+	if path.IsAbs(links[file]) {
 		return true
 	}
-	// Joined by hand: path.Join alone would clean "a/../.." against the root.
-	depth := strings.Count(file, "/")
-	for part := range strings.SplitSeq(target, "/") {
+	for rest, left := strings.Split(links[file], "/"), maxLinks; len(rest) > 0; {
+		part := rest[0]
+		rest = rest[1:]
 		switch part {
 		case "", ".":
+			continue
 		case "..":
-			if depth--; depth < 0 {
+			if len(at) == 0 {
 				return true
 			}
-		default:
-			depth++
+			at = at[:len(at)-1]
+			continue
 		}
+		target, isLink := links[strings.Join(append(at, part), "/")]
+		if !isLink {
+			at = append(at, part)
+			continue
+		}
+		if left--; left < 0 || path.IsAbs(target) {
+			return true
+		}
+		rest = append(strings.Split(target, "/"), rest...)
 	}
 	return false
 }
 
 // clamp gives a file its time, but none later than the source's: two builds of
 // one source leave trees that are equal, times included.
-func (j *job) clamp(file string, mtime time.Time) error {
+func (j *job) clamp(root *os.Root, f worker.Info) error {
+	mtime := f.ModTime
 	if epoch := time.Unix(j.build.SourceDateEpoch, 0); mtime.After(epoch) {
 		mtime = epoch
 	}
-	return os.Chtimes(file, mtime, mtime)
+	return root.Chtimes(f.Path, mtime, mtime)
 }
 
 // finishFolders gives the folders of the artifacts their modes and times, the
 // innermost first: one that must not be written to could take no file.
-func (j *job) finishFolders(ctx context.Context, root string) error {
-	var dirs []string
-	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || !d.IsDir() {
-			return err
-		}
-		rel, err := filepath.Rel(root, p)
-		dirs = append(dirs, filepath.ToSlash(rel))
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	slices.Reverse(dirs)
+func (j *job) finishFolders(ctx context.Context, root *os.Root, dirs []string) error {
 	infos, err := j.on.Stat(ctx, j.cwd, dirs...)
 	if err != nil {
 		return err
 	}
 	for _, info := range infos {
-		dir := filepath.Join(root, filepath.FromSlash(info.Path))
 		if info.Path != "." {
-			err = os.Chmod(dir, info.Mode&modeBits)
+			err = root.Chmod(info.Path, info.Mode&keptBits)
 		}
-		if err = errors.Join(err, j.clamp(dir, info.ModTime)); err != nil {
+		if err = errors.Join(err, j.clamp(root, info)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// modeBits are those that chmod(2) sets.
-const modeBits = fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky
+// keptBits are what is kept of a mode on this machine, the whole of which is in the
+// record. A build chooses who may read and run what it made, but makes no program
+// that others run with the rights of whom the files belong to here, and lets nobody
+// else write.
+const keptBits fs.FileMode = 0o755
 
 // octalMode is a mode as chmod(1) takes it.
 func octalMode(m fs.FileMode) uint32 {

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/relkit/relkit/pkg/build/worker"
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/record"
 	"github.com/relkit/relkit/pkg/relkittest"
@@ -18,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	process.Main(worker.Handlers())
+	process.Main(handlers())
 	if config := os.Getenv(relkitArg); config != "" {
 		beRelkit(config)
 	}

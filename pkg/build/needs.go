@@ -201,5 +201,9 @@ func packArtifact(w *tar.Writer, from string, a record.BuildArtifact) error {
 	if err != nil {
 		return fmt.Errorf("artifact %q: bad mode %q", a.Path, a.Mode)
 	}
-	return source.PackFile(w, name, filepath.Join(from, full), a.Digest.Hex(), fs.FileMode(mode))
+	in, err := os.OpenInRoot(from, full)
+	if err != nil {
+		return fmt.Errorf("artifact %q: %w", a.Path, err)
+	}
+	return errors.Join(source.PackFile(w, name, in, a.Digest.Hex(), fs.FileMode(mode)), in.Close())
 }

@@ -41,14 +41,25 @@ func TestSubstitute(t *testing.T) {
 
 func TestLeadsOut(t *testing.T) {
 	for _, c := range []struct {
-		file, target string
-		want         bool
+		links string // FILE=TARGET; the first one is looked at
+		want  bool
 	}{
-		{"out/l", "x", false}, {"out/l", "../x", false}, {"out/l", "../../x", true}, {"l", "..", true}, {"out/l", "/etc", true},
-		{"out/l", "a/../../..", true}, {"a/b/l", "../../c", false},
+		{"out/l=x", false}, {"out/l=../x", false}, {"out/l=../../x", true}, {"l=..", true}, {"out/l=/etc", true},
+		{"out/l=a/../../..", true}, {"a/b/l=../../c", false}, {"l=a//./b", false}, {"l=.//etc", false},
+		// Not what the text says: s/s/s is where s is.
+		{"up=s/s/s/s/../../../.. s=.", true}, {"up=s/s s=.", false}, {"up=d/../x d=a/b", false}, {"up=d/../../x d=a/b", false},
+		{"up=d/../../../x d=a/b", true}, {"d/up=e/../.. d/e=../e", true}, {"l=m m=/etc", true}, {"l=l", true}, {"l=m m=n n=l", true},
 	} {
-		if got := leadsOut(c.file, c.target); got != c.want {
-			t.Errorf("%q → %q: %v", c.file, c.target, got)
+		links, first := map[string]string{}, ""
+		for _, l := range strings.Fields(c.links) {
+			file, target, _ := strings.Cut(l, "=")
+			links[file] = target
+			if first == "" {
+				first = file
+			}
+		}
+		if got := leadsOut(first, links); got != c.want {
+			t.Errorf("%q: %v", c.links, got)
 		}
 	}
 }

@@ -154,7 +154,11 @@ func (f *files) Fetch(ctx context.Context, repo string, rev Revision) error {
 
 func pack(w *tar.Writer, list []found) error {
 	for _, f := range list {
-		if err := PackFile(w, f.path, f.full, f.digest, f.mode); err != nil {
+		in, err := os.Open(f.full)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(PackFile(w, f.path, in, f.digest, f.mode), in.Close()); err != nil {
 			return err
 		}
 	}
@@ -163,12 +167,7 @@ func pack(w *tar.Writer, list []found) error {
 
 // PackFile writes a file of this machine into an archive, as name; what does not
 // have the digest (hex, SHA-256) is an error.
-func PackFile(w *tar.Writer, name, from, digest string, mode fs.FileMode) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
+func PackFile(w *tar.Writer, name string, in *os.File, digest string, mode fs.FileMode) error {
 	info, err := in.Stat()
 	if err != nil {
 		return err
@@ -179,10 +178,10 @@ func PackFile(w *tar.Writer, name, from, digest string, mode fs.FileMode) error 
 	}
 	h := sha256.New()
 	if _, err := io.CopyN(io.MultiWriter(w, h), in, info.Size()); err != nil {
-		return fmt.Errorf("reading %s: %w", from, err)
+		return fmt.Errorf("reading %s: %w", in.Name(), err)
 	}
 	if got := hex.EncodeToString(h.Sum(nil)); got != digest {
-		return fmt.Errorf("%s has the digest %s, want %s", from, got, digest)
+		return fmt.Errorf("%s has the digest %s, want %s", in.Name(), got, digest)
 	}
 	return nil
 }

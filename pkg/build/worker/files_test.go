@@ -43,7 +43,7 @@ func TestFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer sup.Close()
-	for name, files := range map[string]Files{"local": localFiles{}, "remote": remoteFiles{sup}} {
+	for name, files := range map[string]Files{"local": localFiles{}, "remote": remoteFiles{sup, "far"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Run("Find", func(t *testing.T) { testFind(t, files) })
 			t.Run("FindFolders", func(t *testing.T) { testFindFolders(t, files) })
@@ -242,7 +242,7 @@ func FuzzReceiveFile(f *testing.F) {
 		r := bufio.NewReaderSize(bytes.NewReader(data), maxLine)
 		var got []byte
 		var info Info
-		err := receiveFile(r, "x", func(i Info, r io.Reader) (err error) {
+		err := remoteFiles{}.receiveFile(r, "x", func(i Info, r io.Reader) (err error) {
 			info = i
 			got, err = io.ReadAll(r)
 			return err

@@ -160,8 +160,12 @@ func sendFile(w *bufio.Writer, info Info, r io.Reader) error {
 	return err
 }
 
-// remoteFiles are those where a supervisor runs.
-type remoteFiles struct{ sup *process.Supervisor }
+// remoteFiles are those where a supervisor runs. What it answers may be anybody's
+// word: steps can have replaced the program there.
+type remoteFiles struct {
+	sup  *process.Supervisor
+	name string // the worker's
+}
 
 func (f remoteFiles) Mkdir(ctx context.Context, dir string) error {
 	return f.sup.Call(ctx, "mkdir", pathArgs{Root: []byte(dir)}, nil, nil, nil)
@@ -182,25 +186,36 @@ func (f remoteFiles) RemoveNamed(ctx context.Context, root string, names ...stri
 func (f remoteFiles) Stat(ctx context.Context, root string, names ...string) ([]Info, error) {
 	list, err := f.infos(ctx, "stat", withNames(root, names))
 	if err == nil && len(list) != len(names) {
-		err = fmt.Errorf("%d files described, want %d", len(list), len(names))
+		err = f.distrust("with %d files, asked for %d", len(list), len(names))
 	}
-	return list, err
+	for i := range list {
+		if err == nil && list[i].Path != names[i] {
+			err = f.distrust("with the path %q, asked for %q", list[i].Path, names[i])
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
 }
 
 func (f remoteFiles) Find(ctx context.Context, root, pattern string) (found Found, err error) {
 	list, err := f.infos(ctx, "find", pathArgs{Root: []byte(root), Pattern: []byte(pattern)})
+	if err != nil {
+		return found, err
+	}
 	for _, i := range list {
+		if err := f.checkFound(pattern, i.Path); err != nil {
+			return Found{}, err
+		}
 		if i.Mode.IsDir() {
 			found.Folders = append(found.Folders, i)
 		} else {
 			found.Files = append(found.Files, i)
 		}
 	}
-	return found, err
+	return found, nil
 }
-
-// maxInfos bounds an answer that is kept whole, in bytes.
-const maxInfos = 256 << 20
 
 func (f remoteFiles) infos(ctx context.Context, call string, args pathArgs) (list []Info, err error) {
 	err = f.stream(ctx, call, args, func(r *bufio.Reader) error {
@@ -212,8 +227,11 @@ func (f remoteFiles) infos(ctx context.Context, call string, args pathArgs) (lis
 			if err != nil {
 				return err
 			}
-			if size += 100 + len(i.Path) + len(i.Target); size > maxInfos {
-				return errors.New("too many files")
+			if err := f.checkInfo(i); err != nil {
+				return err
+			}
+			if size += 100 + len(i.Path) + len(i.Target); size > maxInfoBytes || len(list) == maxInfos {
+				return fmt.Errorf("worker %q answers with more than %d files, or %d bytes of their names", f.name, maxInfos, maxInfoBytes)
 			}
 			list = append(list, i)
 		}
@@ -244,7 +262,7 @@ func (f remoteFiles) Get(ctx context.Context, root string, names []string, each 
 	}
 	return f.stream(ctx, "get", withNames(root, names), func(r *bufio.Reader) error {
 		for _, name := range names {
-			if err := receiveFile(r, name, each); err != nil {
+			if err := f.receiveFile(r, name, each); err != nil {
 				return err
 			}
 		}
@@ -252,13 +270,16 @@ func (f remoteFiles) Get(ctx context.Context, root string, names []string, each 
 	})
 }
 
-func receiveFile(r *bufio.Reader, name string, each func(Info, io.Reader) error) error {
+func (f remoteFiles) receiveFile(r *bufio.Reader, name string, each func(Info, io.Reader) error) error {
 	info, err := readInfo(r)
 	if err != nil {
 		return fmt.Errorf("receiving %s: %w", name, noEOF(err))
 	}
-	if info.Path != name || info.Size < 0 {
-		return fmt.Errorf("receiving %s: the worker sent %q of %d bytes", name, info.Path, info.Size)
+	if err := f.checkInfo(info); err != nil {
+		return err
+	}
+	if info.Path != name || !info.Mode.IsRegular() {
+		return f.distrust("with the file %q, %v, asked for %q", info.Path, info.Mode, name)
 	}
 	v := &verified{r: io.LimitReader(r, info.Size), left: info.Size, h: sha256.New(), end: r}
 	if err := each(info, v); err != nil {

@@ -155,7 +155,7 @@ func openRemote(ctx context.Context, w config.Worker, o Options) (*Session, erro
 		return nil, err
 	}
 	sup := process.Attach(l, o.Cookie, o.Heartbeat)
-	s := &Session{Kind: kind(w), Files: remoteFiles{sup}, sup: sup, close: sync.OnceValue(func() error { return closeRemote(sup) })}
+	s := &Session{Kind: kind(w), Files: remoteFiles{sup, w.Name}, sup: sup, close: sync.OnceValue(func() error { return closeRemote(sup) })}
 	var at opened
 	if err := s.sup.Call(ctx, "open", openArgs{Dir: []byte(dir), Cookie: o.Cookie, Project: o.Project, Key: o.Key, Trees: []byte(o.Trees)}, nil, nil, &at); err != nil {
 		return nil, errors.Join(err, s.sup.Close())
