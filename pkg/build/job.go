@@ -99,15 +99,22 @@ func (r *runner) locked(ctx context.Context, c *Cell) (b *record.Build, err erro
 		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
 	}
 	defer release()
-	b, err = r.onWorker(ctx, c, was)
-	if err == nil || !worker.IsLost(err) || len(c.spare) == 0 || ctx.Err() != nil || b != nil && b.Repro != nil {
+	there, err := r.placed(ctx, c, c.fits())
+	if err != nil {
+		return nil, err
+	}
+	b, err = r.onWorker(ctx, there, was)
+	err = errors.Join(err, there.slot.release())
+	if err == nil || !worker.IsLost(err) || len(there.spare) == 0 || ctx.Err() != nil || b != nil && b.Repro != nil {
 		return b, err // of a build that is made twice, it was perhaps the spare one that is lost
 	}
-	r.opt.Log.Warn(fmt.Sprintf("%s: %v; trying once more on worker %s", c.Name, err, c.spare[0].Name))
-	again := *c
-	again.Worker = c.spare[0]
-	again.Slots = min(c.Slots, again.Worker.Slots)
-	return r.onWorker(ctx, &again, was)
+	again, perr := r.placed(ctx, c, there.spare)
+	if perr != nil {
+		return b, errors.Join(err, perr)
+	}
+	r.opt.Log.Warn(fmt.Sprintf("%s: %v; trying once more on worker %s", c.Name, err, again.Worker.Name))
+	b, err = r.onWorker(ctx, again, was)
+	return b, errors.Join(err, again.slot.release())
 }
 
 // onWorker builds a cell on its worker.

@@ -29,6 +29,9 @@ type Cell struct {
 	order   *order // of a schedule; nil where a person asks
 	// spare are the other workers that would do, should Worker be lost.
 	spare []config.Worker
+	// share is how many slots it has on each of them, slot the one that it holds.
+	share map[string]int
+	slot  *heldSlot
 }
 
 // Sources lists the builder's sources.

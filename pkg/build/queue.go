@@ -15,10 +15,14 @@ type queue struct {
 	begun    []bool
 	ended    []bool
 	outcomes []outcome
+	// busy counts the cells that are begun on a worker, place says which.
+	busy  map[string]int
+	place []string
 }
 
 func (p *Project) newQueue(cells []Cell) *queue {
-	q := &queue{cells: cells, waits: make([][]int, len(cells)), begun: make([]bool, len(cells)), ended: make([]bool, len(cells)), outcomes: make([]outcome, len(cells))}
+	q := &queue{cells: cells, waits: make([][]int, len(cells)), begun: make([]bool, len(cells)), ended: make([]bool, len(cells)), outcomes: make([]outcome, len(cells)),
+		busy: map[string]int{}, place: make([]string, len(cells))}
 	index := map[string]int{}
 	for i, c := range cells {
 		index[c.Name] = i
@@ -35,15 +39,20 @@ func (p *Project) newQueue(cells []Cell) *queue {
 	return q
 }
 
-// next is a cell whose needs have all ended, the first in the order of
-// relkit.toml; -1 where none is ready.
+// next is a cell whose needs have all ended and that has room on a worker, the first
+// in the order of relkit.toml; -1 where none is ready.
 func (q *queue) next() int {
 	for i := range q.cells {
 		ready := !q.begun[i]
 		for _, k := range q.waits[i] {
 			ready = ready && q.ended[k]
 		}
-		if ready {
+		if !ready {
+			continue
+		}
+		if w := q.room(&q.cells[i]); w >= 0 {
+			q.begun[i], q.place[i] = true, q.cells[i].fits()[w].Name
+			q.busy[q.place[i]]++
 			return i
 		}
 	}
@@ -69,7 +78,11 @@ func (q *queue) missing(i int) error {
 
 // all builds cells, several at a time.
 func (r *runner) all(ctx context.Context, cells []Cell) []outcome {
-	together := share(cells, r.opt.Jobs)
+	share(cells, r.opt.Jobs)
+	together := len(cells)
+	if r.opt.Jobs > 0 {
+		together = min(together, r.opt.Jobs)
+	}
 	var steps int64
 	for _, c := range cells {
 		steps += int64(len(c.builder.Steps))
@@ -89,7 +102,6 @@ func (r *runner) all(ctx context.Context, cells []Cell) []outcome {
 			if i < 0 {
 				break
 			}
-			q.begun[i] = true
 			missing := q.missing(i)
 			skip := missing != nil || stop || ctx.Err() != nil
 			running++
@@ -109,6 +121,7 @@ func (r *runner) all(ctx context.Context, cells []Cell) []outcome {
 		i := <-done
 		running--
 		q.ended[i] = true
+		q.busy[q.place[i]]--
 		if r.ended(&q.outcomes[i]) {
 			stop = true
 		}

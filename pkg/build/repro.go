@@ -95,6 +95,9 @@ func (j *job) second(ctx context.Context, want []string) (two *job, done func() 
 	for i, w := range candidates {
 		c := *j.cell
 		c.Worker, c.Slots = w, min(j.cell.Slots, w.Slots)
+		if err := j.r.move(ctx, &c, w); err != nil {
+			return nil, nil, err
+		}
 		on, done, err := j.r.reopen(ctx, &c, j)
 		last := i == len(candidates)-1
 		if err == nil && !last && (on.Arch != j.on.Arch || on.OS != j.on.OS) {

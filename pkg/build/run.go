@@ -207,24 +207,6 @@ func (r *runner) ended(o *outcome) (stop bool) {
 	return stop
 }
 
-// share decides how many cells are built at a time and divides the slots of
-// the workers among them.
-func share(cells []Cell, jobs int) int {
-	slots := 1
-	for _, c := range cells {
-		slots = max(slots, c.Worker.Slots)
-	}
-	together := min(slots, len(cells))
-	if jobs > 0 {
-		together = min(together, jobs)
-	}
-	together = max(together, 1)
-	for i := range cells {
-		cells[i].Slots = max(1, cells[i].Worker.Slots/together)
-	}
-	return together
-}
-
 // verdict makes one error of many outcomes.
 func (p *Project) verdict(ctx context.Context, outcomes []outcome) error {
 	var errs []error

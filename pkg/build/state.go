@@ -49,10 +49,10 @@ type running struct {
 	// Cookie finds what the build's supervisor may have left.
 	Cookie string `json:"cookie"`
 	// Again is that of the second build, where a build is made twice.
-	Again   string        `json:"again,omitempty"`
-	PID     int           `json:"pid"`
+	Again string `json:"again,omitempty"`
+	PID   int    `json:"pid"`
 	// Owed is what was settled with it, to be owed again where it is cut off.
-	Owed []owed `json:"owed,omitempty"`
+	Owed    []owed        `json:"owed,omitempty"`
 	Partial *record.Build `json:"partial"`
 }
 

@@ -124,7 +124,7 @@ func (s *Situation) concerns(n *config.Notify) bool {
 // lost tells whether the build was stopped or killed and nobody has seen that:
 // whoever asks for a build himself has, but a schedule has not.
 func (s *Situation) lost() bool {
-	return s.Event == interrupted && slices.Contains([]string{"schedule", "dependent", "change"}, s.Build.Reason)
+	return s.Event == interrupted && s.Build.Schedule != "" && slices.Contains([]string{"schedule", "dependent", "change"}, s.Build.Reason)
 }
 
 // blame lists the addresses of those whose changes are built for the first time

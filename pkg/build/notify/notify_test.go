@@ -95,6 +95,15 @@ func TestWhoHearsWhen(t *testing.T) {
 			t.Errorf("%s: %s, heard by %q; want %s, %q", c.builds, s.Event, heard, c.event, want)
 		}
 	}
+	for reason, want := range map[string]bool{"schedule": true, "change": true, "asked": false} {
+		s := judged("success", "interrupted")
+		s.Build.Reason, s.Build.Schedule = reason, "nightly"
+		for _, when := range []string{"error", "failing"} {
+			if got := s.concerns(&config.Notify{When: []string{when}}); got != want {
+				t.Errorf("a build for reason %s that was killed concerns %s: %v", reason, when, got)
+			}
+		}
+	}
 	s := judged("failed")
 	for builders, want := range map[string]bool{"fw": true, "*": true, "ui": false, "fw[cc=gcc]": false} {
 		if got := s.concerns(&config.Notify{Builders: []string{builders}}); got != want {
