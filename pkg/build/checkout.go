@@ -57,19 +57,20 @@ func (j *job) checkOut(ctx context.Context, t *tree) error {
 	return nil
 }
 
-// folders has the worker make an empty TMPDIR for the build, and the folder for the
-// steps of a builder without sources. It is asked at once, while the beginning of
+// folders has the worker make an empty TMPDIR for the build, and an empty folder for
+// the steps of a builder without sources. It is asked at once, while the beginning of
 // the build is written down here; the answer is waited for by made.
 func (j *job) folders(ctx context.Context) (made func() error) {
 	j.tmp = path.Join(j.work, ".tmp")
-	var others []string
+	empty := []string{j.tmp}
 	if len(j.trees) > 0 {
 		j.cwd = j.trees[0].dir
 	} else {
+		// What an earlier build made there would be taken for what this one makes.
 		j.cwd = path.Join(j.work, emptyDir)
-		others = append(others, j.cwd)
+		empty = append(empty, j.cwd)
 	}
 	done := make(chan error, 1)
-	go func() { done <- j.on.Folders(ctx, []string{j.tmp}, others) }()
+	go func() { done <- j.on.Folders(ctx, empty, nil) }()
 	return func() error { return <-done }
 }

@@ -189,3 +189,16 @@ func TestUnreachableSourceIsInfrastructure(t *testing.T) {
 		t.Errorf("builds %v", n)
 	}
 }
+
+// TestNoSourcesNoLeftovers: a builder without sources works in an empty folder each
+// time, so that no artifact is another build's.
+func TestNoSourcesNoLeftovers(t *testing.T) {
+	b := newBench(t, "[[builder]]\nname = \"fw\"\n[[builder.step]]\nname = \"a\"\nsh = \"mkdir -p out; echo >out/image-{number}\"\n"+artifact, nil)
+	for n := 1; n <= 3; n++ {
+		b.opt.Clean = n == 2
+		made := b.must()
+		if want := fmt.Sprintf("artifacts/out/image-%d", n); len(made.Artifacts) != 1 || made.Artifacts[0].Path != want {
+			t.Errorf("build %d: %+v, want %s alone", n, made.Artifacts, want)
+		}
+	}
+}
