@@ -34,7 +34,7 @@ func buildCommand(e *env) *cli.Command {
 			dryRunFlag(),
 			&cli.BoolFlag{Name: "crontab", Usage: "print the crontab lines"},
 			&cli.StringFlag{Name: "hook", Usage: "print the hook script for a repository: `git|svn|hg`"},
-			&cli.StringFlag{Name: "rev", Usage: "build this commit, tag or branch of the first source: `R`"},
+			&cli.StringSliceFlag{Name: "rev", Usage: "build this commit, tag or branch of a source, by default the first: `[SOURCE=]R`"},
 			&cli.StringFlag{Name: "branch", Usage: "build branch `B` of the first source"},
 			&cli.StringSliceFlag{Name: "set", Usage: "give the steps a value: `K=V`"},
 			&cli.StringSliceFlag{Name: "patch", Usage: "a try build: apply the diff in `[SOURCE=]FILE`, or - for standard input, to the sources"},
@@ -75,6 +75,11 @@ func runBuild(e *env, c *cli.Context) error {
 	if c.Bool("dry-run") && !c.Bool("prune") {
 		return failure.WithHint(failure.Errorf(failure.Usage, "--dry-run goes with --prune"), "relkit build --plan")
 	}
+	if c.Bool("due") || c.Bool("crontab") || c.Bool("check-config") {
+		if err := checkZone(e.LookupEnv); err != nil {
+			return err
+		}
+	}
 	if err := checkTry(c, chosen); err != nil {
 		return err
 	}
@@ -104,6 +109,9 @@ func runBuild(e *env, c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if opt.Revs, err = revisions(c, p); err != nil {
+		return err
+	}
 	if opt.Diffs, err = e.readDiffs(c, p); err != nil {
 		return err
 	}
@@ -124,7 +132,7 @@ func runBuild(e *env, c *cli.Context) error {
 
 func (e *env) buildOptions(c *cli.Context) (build.Options, error) {
 	opt := build.Options{
-		IfChanged: c.Bool("if-changed"), Force: c.Bool("force"), Rev: c.String("rev"), Branch: c.String("branch"),
+		IfChanged: c.Bool("if-changed"), Force: c.Bool("force"), Branch: c.String("branch"),
 		Clean: c.Bool("clean"), Repro: c.Bool("repro"), KeepGoing: c.Bool("keep-going"), Set: map[string]string{}, Version: strings.TrimPrefix(versionLine(), "relkit "),
 		LookupEnv: e.LookupEnv, Now: e.Now, Log: e.Log, Verbose: e.Verbose, Progress: e.console.Progress(ui.Items),
 		Show: func(label, line string) { fmt.Fprintf(e.console, "%s | %s\n", label, ui.Visible(line)) },
@@ -148,6 +156,26 @@ func (e *env) buildOptions(c *cli.Context) (build.Options, error) {
 		opt.Set[k] = v
 	}
 	return opt, nil
+}
+
+// revisions reads what --rev names: R, or SOURCE=R where the configuration has a
+// source of that name.
+func revisions(c *cli.Context, p *build.Project) (map[string]string, error) {
+	revs := map[string]string{}
+	for _, text := range c.StringSlice("rev") {
+		source, rev := "", text
+		if before, after, ok := strings.Cut(text, "="); ok && p.HasSource(before) {
+			source, rev = before, after
+		}
+		if rev == "" {
+			return nil, failure.Errorf(failure.Usage, "reading --rev: got %q, want [SOURCE=]R", text)
+		}
+		if _, twice := revs[source]; twice {
+			return nil, failure.Errorf(failure.Usage, "reading --rev: got %q and %q for one source", revs[source], rev)
+		}
+		revs[source] = rev
+	}
+	return revs, nil
 }
 
 // buildPrinter is what prints a build that has ended; nil for an unknown word.

@@ -17,7 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	process.Main(handlers())
+	process.Main(hanging(handlers()))
 	if config := os.Getenv(relkitArg); config != "" {
 		beRelkit(config)
 	}

@@ -34,7 +34,7 @@ func (r *runner) glance(ctx context.Context, c *Cell, was *record.Build) (bool, 
 		if !c.counts(name) {
 			continue
 		}
-		if i == 0 && r.opt.Rev != "" {
+		if r.rev(i, name) != "" {
 			return true, nil
 		}
 		src := r.p.source(name)

@@ -207,8 +207,8 @@ func (j *job) fetch(ctx context.Context) error {
 				return err
 			}
 		}
-		if j.r.opt.Rev != "" && i == 0 {
-			tr.record.Revision, err = tr.Resolve(ctx, tr.repo, j.r.opt.Rev)
+		if rev := j.r.rev(i, name); rev != "" {
+			tr.record.Revision, err = tr.Resolve(ctx, tr.repo, rev)
 		} else {
 			err = j.fetchHead(ctx, tr, src, i)
 		}

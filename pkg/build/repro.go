@@ -196,7 +196,7 @@ func (j *job) fetchAgain(ctx context.Context, trees []*tree) error {
 		}
 		again := &tree{Driver: d, record: t.record}
 		again.dir, again.repo = treeDirs(j.work, t.record.Name, t.record.Checkout)
-		if i == 0 && j.r.opt.Rev != "" { // it may be on no branch that is known
+		if j.r.rev(i, t.record.Name) != "" { // it may be on no branch that is known
 			_, err = again.Resolve(ctx, again.repo, t.record.Revision)
 		} else {
 			err = again.Fetch(ctx, again.repo, source.Revision{ID: t.record.Revision, Branch: t.record.Branch})

@@ -30,8 +30,10 @@ type Options struct {
 	IfChanged bool
 	// Force builds even what IfChanged would not.
 	Force bool
-	// Rev and Branch replace what is built of each builder's first source.
-	Rev, Branch string
+	// Revs replaces what is built of sources, by name; "" is each builder's first.
+	Revs map[string]string
+	// Branch replaces what is built of each builder's first source.
+	Branch string
 	// Set adds substitutions and environment variables.
 	Set map[string]string
 	// Clean builds in trees that hold nothing of earlier builds.
@@ -66,9 +68,9 @@ type Options struct {
 	// Done hears of each build that has ended, with its folder, one at a time.
 	Done func(b *record.Build, dir string) error
 
-	// heartbeat is what worker.Options has, grace what process.Job has, commands how
+	// heartbeat and patience are what worker.Options has, grace what process.Job has, commands how
 	// long up and down may take; tests make them short.
-	heartbeat, grace, commands time.Duration
+	heartbeat, patience, grace, commands time.Duration
 }
 
 // Progress hears how far a run is.
@@ -146,8 +148,13 @@ func (p *Project) newRunner(cells []Cell, opt Options) (*runner, error) {
 				return nil, failure.Errorf(failure.Usage, "the value %q has the name of an axis of builder %q", k, c.builder.Name)
 			}
 		}
-		if (opt.Rev != "" || opt.Branch != "") && len(c.builder.Sources) == 0 {
+		if (opt.Revs[""] != "" || opt.Branch != "") && len(c.builder.Sources) == 0 {
 			return nil, failure.Errorf(failure.Usage, "builder %q has no source to take a revision of", c.builder.Name)
+		}
+	}
+	for name := range opt.Revs {
+		if name != "" && !slices.ContainsFunc(cells, func(c Cell) bool { return slices.Contains(c.builder.Sources, name) }) {
+			return nil, failure.Errorf(failure.Usage, "nothing that is to be built has a source %q to take a revision of", name)
 		}
 	}
 	r := &runner{p: p, opt: opt, heads: map[string]*headOf{}, tried: map[string]*record.Build{}}
@@ -161,6 +168,14 @@ func (r *runner) workFolder(dir, name string) string {
 		return workFolder(dir, tryDir, name)
 	}
 	return workFolder(dir, workDir, name)
+}
+
+// rev is the revision that is asked for of a builder's source; "" is the newest.
+func (r *runner) rev(index int, source string) string {
+	if rev := r.opt.Revs[source]; rev != "" || index > 0 {
+		return rev
+	}
+	return r.opt.Revs[""]
 }
 
 func (p *Project) sourceIndex(name string) int {
@@ -324,8 +339,8 @@ func (p *Project) Poll(ctx context.Context, cells []Cell, opt Options) (_ []Cell
 				return nil, fmt.Errorf("source %q: %w", name, err)
 			}
 			c.Revisions[name] = head.ID
-			if i == 0 && opt.Rev != "" {
-				c.Revisions[name] = opt.Rev
+			if rev := r.rev(i, name); rev != "" {
+				c.Revisions[name] = rev
 			}
 		}
 		due := true

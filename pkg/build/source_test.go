@@ -131,14 +131,14 @@ func TestRevAndBranch(t *testing.T) {
 	for _, c := range []struct{ rev, branch, want string }{
 		{"", "", "2"}, {first, "", "1"}, {first[:10], "", "1"}, {"v1", "", "1"}, {"side/line", "", "3"}, {"", "side/line", "3"}, {side, "main", "3"},
 	} {
-		b.opt.Rev, b.opt.Branch = c.rev, c.branch
+		b.opt.Revs, b.opt.Branch = map[string]string{"": c.rev}, c.branch
 		b.must()
 		if got := b.log("fw/last"); !strings.HasPrefix(got, c.want) || !strings.HasSuffix(got, " v\n") {
 			t.Errorf("%+v: %q", c, got)
 		}
 	}
 	for _, c := range []struct{ rev, branch, want string }{{"nope", "", `has no revision "nope"`}, {"", "nope", `has no branch "nope"`}, {"--upload-pack=x", "", "has no revision"}} {
-		b.opt.Rev, b.opt.Branch = c.rev, c.branch
+		b.opt.Revs, b.opt.Branch = map[string]string{"": c.rev}, c.branch
 		if err := b.run(); failure.Of(err) != failure.Usage || !strings.Contains(fmt.Sprint(err), c.want) || len(b.built) > 0 {
 			t.Errorf("%+v: %v", c, err)
 		}
@@ -200,5 +200,28 @@ func TestNoSourcesNoLeftovers(t *testing.T) {
 		if want := fmt.Sprintf("artifacts/out/image-%d", n); len(made.Artifacts) != 1 || made.Artifacts[0].Path != want {
 			t.Errorf("build %d: %+v, want %s alone", n, made.Artifacts, want)
 		}
+	}
+}
+
+// TestRevOfEachSource pins one source, another, both, and none that is not there.
+func TestRevOfEachSource(t *testing.T) {
+	b := newBench(t, "[[source]]\nname = \"ui\"\nvcs = \"git\"\nurl = \"repo\"\nbranch = \"main\"\n"+
+		strings.Replace(builder("cat in ../ui/in", "", ""), `["fw"]`, `["fw", "ui"]`, 1), map[string]string{"in": "1\n"})
+	one := b.git("rev-parse", "HEAD")
+	two := b.commit(map[string]string{"in": "2\n"})
+	b.commit(map[string]string{"in": "3\n"})
+	for _, c := range []struct {
+		revs map[string]string
+		want string
+	}{{nil, "3\n3\n"}, {map[string]string{"": one}, "1\n3\n"}, {map[string]string{"ui": one}, "3\n1\n"}, {map[string]string{"": one, "ui": two}, "1\n2\n"}, {map[string]string{"": one, "fw": two}, "2\n3\n"}} {
+		b.opt.Revs = c.revs
+		b.must()
+		if got := b.log("fw/last"); got != c.want {
+			t.Errorf("%v: %q, want %q", c.revs, got, c.want)
+		}
+	}
+	b.opt.Revs = map[string]string{"gui": one}
+	if err := b.run(); failure.Of(err) != failure.Usage || !strings.Contains(fmt.Sprint(err), `has a source "gui"`) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -29,7 +29,7 @@ func (r *runner) open(ctx context.Context, c *Cell, cookie string) (*worker.Sess
 	}
 	project := r.p.onWorkers()
 	return worker.Open(ctx, c.Worker, worker.Options{Cookie: cookie, Dir: r.p.state.dir, Project: project, Key: project + "/" + c.Name,
-		Trees: r.workFolder("", c.Name), Slots: c.Slots, LookupEnv: r.opt.LookupEnv, Heartbeat: r.opt.heartbeat})
+		Trees: r.workFolder("", c.Name), Slots: c.Slots, LookupEnv: r.opt.LookupEnv, Heartbeat: r.opt.heartbeat, Patience: r.opt.patience})
 }
 
 // onWorkers is the name of the project's folder on a worker that others may use

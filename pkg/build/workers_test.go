@@ -2,8 +2,10 @@ package build
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/record"
 	"github.com/relkit/relkit/pkg/relkittest"
+	"github.com/relkit/relkit/pkg/sys/process"
 )
 
 // workerKinds are the ways to reach a worker: what each test of the table gets.
@@ -141,6 +144,56 @@ func TestLostWorker(t *testing.T) {
 	b.write("relkit.toml", strings.Replace(text, "name = \"spare\"\n", "name = \"spare\"\nssh = \"127.0.0.1:1\"\n", 1))
 	if err := b.run(); err == nil || failure.Of(err) != failure.Failed || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("with another that is lost: %v", err)
+	}
+}
+
+// hanging has the call "folders" hang, as on a file system that does not answer, where
+// a file "hang" lies beside the folder it is to make.
+func hanging(handlers map[string]process.Handler) map[string]process.Handler {
+	inner := handlers["folders"]
+	handlers["folders"] = func(ctx context.Context, args json.RawMessage, in io.Reader, out io.Writer) (any, error) {
+		var a struct{ Empty [][]byte }
+		if json.Unmarshal(args, &a) == nil && len(a.Empty) > 0 {
+			work := filepath.Dir(string(a.Empty[0]))
+			if os.Rename(filepath.Join(work, "hang"), filepath.Join(work, "hangs")) == nil {
+				time.Sleep(time.Hour)
+			}
+		}
+		return inner(ctx, args, in, out)
+	}
+	return handlers
+}
+
+// A worker that shows that it lives and does not answer is lost, and it is said which
+// one and what it was asked for; who asks relkit to end does not wait for it.
+func TestWorkerThatHangs(t *testing.T) {
+	b := newBench(t, builder("touch ../hang", "", ""), nil)
+	p := newPlace(b, "openssh")
+	work := func() string { return must(filepath.Glob(p.dir + "/*/work/fw"))[0] }
+	b.opt.heartbeat = 500 * time.Millisecond
+	b.must()
+	b.opt.patience = 3 * time.Second
+	err := b.run()
+	if err == nil || failure.Of(err) != failure.Failed || !strings.Contains(err.Error(), `worker "here": the supervisor was lost: the call "folders" has been at a standstill for 3s`) ||
+		len(b.built) != 1 || b.built[0].Status != record.BuildError {
+		t.Errorf("%v, %+v", err, b.built)
+	}
+	b.opt.patience = 0
+	if err := os.Rename(work()+"/hangs", work()+"/hang"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := b.start(ctx)
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if _, err := os.Stat(work() + "/hangs"); err == nil {
+			break
+		}
+	}
+	start := time.Now()
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) || time.Since(start) > 10*time.Second || len(b.built) != 1 || b.built[0].Status != record.BuildInterrupted {
+		t.Errorf("after %v: %v, %+v", time.Since(start), err, b.built)
 	}
 }
 

@@ -62,11 +62,17 @@ func (f *Facts) command(args ...string) string {
 	return strings.Join(words, " ")
 }
 
-// reproduce builds the revision again.
+// reproduce builds the revisions again.
 func (s *Situation) reproduce(f *Facts) string {
 	var args []string
-	if len(s.Build.Sources) > 0 && s.Build.Sources[0].Revision != "" {
-		args = append(args, "--rev", s.Build.Sources[0].Revision)
+	for i, src := range s.Build.Sources {
+		switch {
+		case src.Revision == "":
+		case i == 0:
+			args = append(args, "--rev", src.Revision)
+		default:
+			args = append(args, "--rev", src.Name+"="+src.Revision)
+		}
 	}
 	for _, d := range s.Build.Try {
 		args = append(args, "--patch", d.Source+"="+filepath.Join(f.Folder, d.Path))

@@ -217,7 +217,7 @@ func TestText(t *testing.T) {
 		"\nFailing   since build 2 (fw 000000000000) of 2026-11-20T14:00:00Z: for 2 h 1 min, 2 failed builds\n",
 		"\nChanges since build 1, which was good:\n  fw 000000000000 Ann <c@x>: change 0 of build 4\n",
 		"  fw 000000000000 Ann <b@x>: change 0 of build 2\n",
-		"\nReproduce, on build-0:\n  relkit build --config /srv/fw/relkit.toml --state '/var/lib/re lkit' --rev " + fmt.Sprintf("%040d", 4) + " --set 'opt=a b' 'fw[cc=gcc]'\n  (source ui is then at its newest revision; it was at 417)\n",
+		"\nReproduce, on build-0:\n  relkit build --config /srv/fw/relkit.toml --state '/var/lib/re lkit' --rev " + fmt.Sprintf("%040d", 4) + " --rev ui=417 --set 'opt=a b' 'fw[cc=gcc]'\n",
 		"\nMore errors in the log of step \"unit\":\n\n  fw.c:8:1: error: ‘y’ undeclared\n\nThe end",
 		"\nThe whole log, on build-0:\n  relkit build --config /srv/fw/relkit.toml --state '/var/lib/re lkit' --log 'fw[cc=gcc]/4/unit'\n",
 		"\nThe end of the log of step \"unit\":\n\n  line 61\n",

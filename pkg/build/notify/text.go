@@ -56,9 +56,6 @@ func (s *Situation) parts(f *Facts, tail bool) *parts {
 	var t strings.Builder
 	if s.Event != succeeded && s.Event != recovered {
 		fmt.Fprintf(&t, "\nReproduce%s:\n  %s\n", on(f.Host), s.reproduce(f))
-		for _, src := range s.Build.Sources[min(1, len(s.Build.Sources)):] {
-			fmt.Fprintf(&t, "  (source %s is then at its newest revision; it was at %s)\n", src.Name, short(src.Revision))
-		}
 	}
 	if step != nil && step.Log != "" {
 		fmt.Fprintf(&t, "\nThe whole log%s:\n  %s\n", on(f.Host), f.command("--log", fmt.Sprintf("%s/%d/%s", s.Build.Builder, s.Build.Number, step.Name)))

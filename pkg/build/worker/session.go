@@ -4,6 +4,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,6 +87,22 @@ type Options struct {
 	LookupEnv func(string) (string, bool)
 	// Heartbeat is the time between two signs of life on a link; 0 is process.Heartbeat.
 	Heartbeat time.Duration
+	// Patience is how long a call on another machine may be at a standstill before
+	// the worker is given up; 0 is by the kind of call.
+	Patience time.Duration
+}
+
+// patience is that of a call: one that goes through whole trees has nothing to say
+// meanwhile, which may be minutes where they are on NFS; one that sends or takes files
+// goes on all the time; the others look at or make a few.
+func (o *Options) patience(call string) time.Duration {
+	switch call {
+	case "get", "put":
+		return cmp.Or(o.Patience, 3*time.Minute)
+	case "open", "folders", "remove", "remove-named", "find":
+		return cmp.Or(o.Patience, 10*time.Minute)
+	}
+	return cmp.Or(o.Patience, time.Minute)
 }
 
 func (o *Options) env(name string) string {
@@ -155,6 +172,7 @@ func openRemote(ctx context.Context, w config.Worker, o Options) (*Session, erro
 		return nil, err
 	}
 	sup := process.Attach(l, o.Cookie, o.Heartbeat)
+	sup.Name, sup.Patience = fmt.Sprintf("worker %q", w.Name), o.patience
 	s := &Session{Kind: kind(w), Files: remoteFiles{sup, w.Name}, sup: sup, close: sync.OnceValue(func() error { return closeRemote(sup) })}
 	var at opened
 	if err := s.sup.Call(ctx, "open", openArgs{Dir: []byte(dir), Cookie: o.Cookie, Project: o.Project, Key: o.Key, Trees: []byte(o.Trees)}, nil, nil, &at); err != nil {

@@ -47,6 +47,8 @@ const inputChunk = 48 << 10
 // Call has the supervisor answer a call. in and out may be nil; value, where it is
 // not nil, takes the answer as json.Unmarshal does. An error of the handler is a
 // *CallError; any other means that the supervisor is lost, ctx ended, or in or out failed.
+// A supervisor that is still there and does not answer, as where a file system hangs,
+// is lost after Patience, and soon after ctx has ended.
 func (s *Supervisor) Call(ctx context.Context, name string, args any, in io.Reader, out io.Writer, value any) error {
 	raw, err := json.Marshal(args)
 	if err != nil {
@@ -59,28 +61,28 @@ func (s *Supervisor) Call(ctx context.Context, name string, args any, in io.Read
 	}
 	s.id++
 	id := s.id
+	w := s.watch(ctx, id, fmt.Sprintf("the call %q", name), s.patience(name), cancelTime)
+	defer w.stop()
 	if err := s.send(request{ID: id, Call: &callSpec{Name: name, Args: raw}, End: in == nil}); err != nil {
-		return s.lost(err)
+		return w.lost(err)
 	}
-	stop := context.AfterFunc(ctx, func() { s.cancel(id) })
-	defer stop()
 	fed := make(chan error, 1)
 	quit := make(chan struct{})
 	if in == nil {
 		fed <- nil
 	} else {
 		go func() {
-			err := s.feed(id, in, quit)
+			err := s.feed(id, in, quit, w)
 			fed <- err
 			if err != nil {
 				s.cancel(id)
 			}
 		}()
 	}
-	res, outErr, err := s.callAnswer(id, out)
+	res, outErr, err := s.callAnswer(id, out, w)
 	close(quit)
 	if err != nil {
-		return s.lost(err) // what in is blocked on is the caller's to end
+		return w.lost(err) // what in is blocked on is the caller's to end
 	}
 	// A handler that failed read no further, so in may be blocked for good: its
 	// error is asked for only where the handler has read all.
@@ -125,7 +127,7 @@ func (r *callResult) failure(name string) error {
 var errQuit = errors.New("the call has ended")
 
 // feed sends a call its input.
-func (s *Supervisor) feed(id uint64, in io.Reader, quit <-chan struct{}) error {
+func (s *Supervisor) feed(id uint64, in io.Reader, quit <-chan struct{}, w *watch) error {
 	buf := make([]byte, inputChunk)
 	for {
 		n, err := io.ReadFull(in, buf)
@@ -138,6 +140,7 @@ func (s *Supervisor) feed(id uint64, in io.Reader, quit <-chan struct{}) error {
 			if err := s.send(request{ID: id, Input: buf[:n]}); err != nil {
 				return err
 			}
+			w.moved()
 		}
 		switch err {
 		case nil:
@@ -150,9 +153,11 @@ func (s *Supervisor) feed(id uint64, in io.Reader, quit <-chan struct{}) error {
 }
 
 // callAnswer passes what a call streams on until its result comes.
-func (s *Supervisor) callAnswer(id uint64, out io.Writer) (res callResult, outErr, err error) {
+func (s *Supervisor) callAnswer(id uint64, out io.Writer, w *watch) (res callResult, outErr, err error) {
 	for {
+		w.waits()
 		kind, _, data, err := s.next()
+		w.pause()
 		if err != nil {
 			return res, nil, err
 		}

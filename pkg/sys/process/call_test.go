@@ -41,6 +41,19 @@ var testHandlers = map[string]Handler{
 		<-ctx.Done()
 		return nil, ctx.Err()
 	},
+	"hang": func(context.Context, json.RawMessage, io.Reader, io.Writer) (any, error) {
+		time.Sleep(time.Hour) // as in a system call
+		return nil, nil
+	},
+	"drip": func(_ context.Context, _ json.RawMessage, _ io.Reader, out io.Writer) (any, error) {
+		for range 12 {
+			time.Sleep(250 * time.Millisecond)
+			if _, err := out.Write([]byte("x")); err != nil {
+				return nil, err
+			}
+		}
+		return nil, nil
+	},
 	"long": func(context.Context, json.RawMessage, io.Reader, io.Writer) (any, error) {
 		return strings.Repeat("x", maxPayload), nil
 	},

@@ -134,8 +134,14 @@ func (s *Supervisor) lost(err error) error {
 		_, _ = Sweep(s.cookie)
 	}
 	_ = s.wait() // for the last of what it said
+	if s.broken != nil {
+		err = s.broken
+	}
 	if text := s.said(); text != "" {
-		return fmt.Errorf("%w: %w: %q", ErrLost, err, text)
+		err = fmt.Errorf("%w: %q", err, text)
+	}
+	if s.Name != "" {
+		return fmt.Errorf("%s: %w: %w", s.Name, ErrLost, err)
 	}
 	return fmt.Errorf("%w: %w", ErrLost, err)
 }

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"context"
 	"errors"
 	"io"
 	"os"
@@ -100,6 +101,41 @@ func TestSilentLinkIsNoticedAtBothEnds(t *testing.T) {
 	}
 	gone(t, pids)
 }
+
+// A supervisor that beats and does not answer is given up: at a standstill, but not
+// while something moves, and soon after the caller has had enough.
+func TestCallAtAStandstill(t *testing.T) {
+	s, _ := linked(t, time.Second)
+	if err := s.Call(t.Context(), "stat", "/", nil, nil, nil); err != nil { // it has started
+		t.Fatal(err)
+	}
+	s.Name, s.Patience = `worker "far"`, func(string) time.Duration { return 2 * time.Second }
+	var out strings.Builder
+	if err := s.Call(t.Context(), "drip", nil, nil, &out, nil); err != nil || out.Len() != 12 {
+		t.Errorf("a call that goes on: %v, %d bytes", err, out.Len())
+	}
+	slow := writerFunc(func(p []byte) (int, error) { time.Sleep(3 * time.Second); return len(p), nil })
+	if err := s.Call(t.Context(), "upper", "x", strings.NewReader("y"), slow, nil); err != nil {
+		t.Errorf("a caller that takes its time: %v", err)
+	}
+	start := time.Now()
+	err := s.Call(t.Context(), "hang", nil, nil, nil, nil)
+	if !errors.Is(err, ErrLost) || err.Error() != `worker "far": the supervisor was lost: the call "hang" has been at a standstill for 2s` || time.Since(start) > 10*time.Second {
+		t.Errorf("after %v: %v", time.Since(start), err)
+	}
+	s, _ = linked(t, time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	start = time.Now()
+	err = s.Call(ctx, "hang", nil, nil, nil, nil)
+	if !errors.Is(err, ErrLost) || !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), `the call "hang" was told to end`) || time.Since(start) > 10*time.Second {
+		t.Errorf("after %v: %v", time.Since(start), err)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // Beats keep a link that has nothing to say, before, between and during jobs.
 func TestBeatsKeepAQuietLink(t *testing.T) {

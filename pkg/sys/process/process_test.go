@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,7 +21,18 @@ import (
 func TestMain(m *testing.M) {
 	Main(testHandlers)
 	if dir := os.Getenv("PROCESS_TEST_PARENT"); dir != "" {
-		parent(dir)
+		parent(dir, strings.Repeat("c", 16)+filepath.Base(dir), family)
+	}
+	if dir := os.Getenv("PROCESS_TEST_CLEARED"); dir != "" {
+		parent(dir, clearedCookie(dir), "env -i setsid sleep 4242 >/dev/null 2>&1 & sleep 0.2; echo $! >\"$1\"\n")
+	}
+	if dir := os.Getenv("PROCESS_TEST_SWEEP"); dir != "" {
+		n, err := Sweep(clearedCookie(dir))
+		fmt.Println(n, err)
+		if err != nil || n == 0 {
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	os.Exit(m.Run())
 }
@@ -237,15 +249,15 @@ func TestFailingWriterEndsTheJob(t *testing.T) {
 }
 
 // parent is what the kill tests kill: it runs the family and waits.
-func parent(dir string) {
-	s, err := Start(&Options{Cookie: strings.Repeat("c", 16) + filepath.Base(dir)})
+func parent(dir, cookie, script string) {
+	s, err := Start(&Options{Cookie: cookie})
 	if err != nil {
 		panic(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "supervisor"), []byte(strconv.Itoa(s.link.pid)), 0o644); err != nil {
 		panic(err)
 	}
-	_, err = s.Run(context.Background(), Job{Argv: sh(family+"sleep 1000", filepath.Join(dir, "pids")), Env: env()})
+	_, err = s.Run(context.Background(), Job{Argv: sh(script+"sleep 1000", filepath.Join(dir, "pids")), Env: env()})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -328,6 +340,84 @@ func TestSweepByCookie(t *testing.T) {
 	gone(t, filepath.Join(dir, "pids"))
 	if _, err := Sweep("short"); err == nil {
 		t.Error("a short cookie would match too much")
+	}
+}
+
+// clearedCookie is one that no other run has.
+func clearedCookie(dir string) string {
+	return strings.Repeat("c", 16) + filepath.Base(filepath.Dir(dir)) + filepath.Base(dir)
+}
+
+// What has cleared its environment, and is no child of anybody's any more, is swept too
+// where there is no control group, as a plain user has none: it is in the journal. Of a
+// process that has another's number nothing is ended.
+func TestSweepByJournal(t *testing.T) {
+	relkittest.NeedRoot(t) // to be somebody else
+	dir := t.TempDir()
+	exe, err := os.ReadFile("/proc/self/exe")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "exe"), exe, 0o755)
+	}
+	if err = errors.Join(err, os.Chmod(dir, 0o777), os.Chmod(filepath.Dir(dir), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	as := func(env string) *exec.Cmd {
+		cmd := exec.Command(filepath.Join(dir, "exe"))
+		cmd.Env, cmd.Dir, cmd.Stderr = append(os.Environ(), env+dir), "/", os.Stderr
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		return cmd
+	}
+	cmd := as("PROCESS_TEST_CLEARED=")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	var pid int
+	wait(t, "the process without an environment", func() bool {
+		b, _ := os.ReadFile(filepath.Join(dir, "pids"))
+		pid, _ = strconv.Atoi(strings.TrimSpace(string(b)))
+		return pid > 0
+	})
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGKILL) })
+	cookie := clearedCookie(dir)
+	wait(t, "the journal", func() bool {
+		b, _ := os.ReadFile(journalFile(cookie))
+		return strings.Contains(string(b), fmt.Sprintf("\n%d ", pid))
+	})
+	sup := supervisorOf(t, dir)
+	_ = syscall.Kill(sup, syscall.SIGSTOP)
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	_ = syscall.Kill(sup, syscall.SIGKILL)
+	// A stranger's number, with another start time than it has.
+	stranger := exec.Command("sleep", "1000")
+	stranger.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if err := stranger.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = stranger.Process.Kill(); _ = stranger.Wait() }()
+	f, err := os.OpenFile(journalFile(cookie), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(f, "%d 1\n", stranger.Process.Pid); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	if p, ok := readProc(pid); !ok || p.state == 'Z' {
+		t.Fatal("nothing is left to sweep: the test shows nothing")
+	}
+	if out, err := as("PROCESS_TEST_SWEEP=").Output(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if p, ok := readProc(pid); ok && p.state != 'Z' {
+		t.Errorf("process %d is left", pid)
+	}
+	if p, ok := readProc(stranger.Process.Pid); !ok || p.state == 'Z' {
+		t.Error("a stranger was killed")
+	}
+	if _, err := os.Stat(journalFile(cookie)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the journal is left: %v", err)
 	}
 }
 

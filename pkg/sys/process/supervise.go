@@ -168,15 +168,16 @@ func (s *supervise) beat(every time.Duration) {
 // the job's processes are gone then.
 func (s *supervise) run(id uint64, spec jobSpec) error {
 	t := &task{spec: spec, started: time.Now(), eof: make(chan struct{}, 2), loud: make(chan struct{}, 1)}
-	if t.spec.Grace <= 0 {
-		t.spec.Grace = stopGrace
-	}
+	t.spec.Grace = graceOf(t.spec.Grace)
 	if err := t.start(s); err != nil {
 		res := Result{Reason: NotStarted, Exit: 127, Error: err.Error()}
 		if errors.Is(err, fs.ErrPermission) {
 			res.Exit = 126
 		}
 		return s.result(res)
+	}
+	if s.cgroup() == nil {
+		defer s.journal()()
 	}
 	for !s.finished(t) {
 		timer := time.NewTimer(t.next())

@@ -47,6 +47,12 @@ func Main(handlers map[string]Handler) {
 
 // Supervisor is a running supervisor; it runs one job after the other.
 type Supervisor struct {
+	// Name says in errors whose supervisor it is; "" says nothing.
+	Name string
+	// Patience is how long a call may go without a byte in or out before the
+	// supervisor is given up; nil or 0 is for as long as the supervisor lives.
+	Patience func(call string) time.Duration
+
 	link      *Link
 	local     bool // it is on this machine, and so is what it leaves
 	out       *bufio.Reader
@@ -61,6 +67,8 @@ type Supervisor struct {
 	inMu sync.Mutex // guards link.In: a job and a cancel may be written at once
 	runs sync.Mutex // held during Run and Call
 	id   uint64     // of what runs; guarded by runs
+	// broken is why a watch has broken the link off; guarded by runs.
+	broken error
 }
 
 func newSupervisor(l *Link, cookie string) *Supervisor {
@@ -137,17 +145,17 @@ func (s *Supervisor) Run(ctx context.Context, job Job) (Result, error) {
 	}
 	s.id++
 	id := s.id
+	w := s.watch(ctx, id, "a program", jobPatience(job), graceOf(job.Grace)+answerTime)
+	defer w.stop()
 	err := s.send(request{ID: id, Job: &jobSpec{Argv: job.Argv, Root: job.Root, Dir: job.Dir, Env: job.Env, Timeout: job.Timeout,
 		Idle: job.Idle, Grace: job.Grace, MaxOutput: job.MaxOutput, MaxMemory: job.MaxMemory, NoNetwork: job.NoNetwork}})
 	if err != nil {
-		return Result{}, s.lost(err)
+		return Result{}, w.lost(err)
 	}
-	stop := context.AfterFunc(ctx, func() { s.cancel(id) })
-	defer stop()
-	res, outErr, err := s.answer(id, job)
+	res, outErr, err := s.answer(id, job, w)
 	switch {
 	case err != nil:
-		return Result{}, s.lost(err)
+		return Result{}, w.lost(err)
 	case outErr != nil:
 		return res, outErr
 	case res.Reason == Canceled:
@@ -160,9 +168,11 @@ func (s *Supervisor) Run(ctx context.Context, job Job) (Result, error) {
 func (s *Supervisor) cancel(id uint64) { _ = s.send(request{ID: id, Cancel: true}) }
 
 // answer passes output on until the result comes.
-func (s *Supervisor) answer(id uint64, job Job) (res Result, outErr, err error) {
+func (s *Supervisor) answer(id uint64, job Job, w *watch) (res Result, outErr, err error) {
 	for {
+		w.waits()
 		kind, at, data, err := s.next()
+		w.pause()
 		if err != nil {
 			return res, nil, err
 		}

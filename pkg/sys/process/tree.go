@@ -111,21 +111,28 @@ func living(ps []proc) []proc {
 	return alive
 }
 
+// minCookie is how long a cookie is at least: a shorter one may be in another's.
+const minCookie = 16
+
 // Sweep kills every process that carries a supervisor's cookie in its
 // environment, that supervisor included, and tells how many there were. It is
 // for what a supervisor left that was itself killed with SIGKILL. A process that
-// dropped its environment escapes it where the supervisor had no control group.
+// dropped its environment is known by the supervisor's control group, and where it
+// had none, by its journal: one that was started less than journalTime before is not.
 func Sweep(cookie string) (int, error) {
-	if len(cookie) < 16 {
+	if len(cookie) < minCookie {
 		return 0, fmt.Errorf("sweeping processes: bad cookie %q", cookie)
 	}
-	entry := []byte(CookieName + "=" + cookie)
 	killed := 0
 	defer killCgroup(cookie)
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
-		found, err := carrying(entry)
-		if err != nil || len(found) == 0 {
+		found, err := left(cookie)
+		if err != nil {
 			return killed, err
+		}
+		if len(found) == 0 {
+			_ = os.Remove(journalFile(cookie))
+			return killed, nil
 		}
 		if time.Now().After(end) {
 			return killed, fmt.Errorf("sweeping processes: %d of them survive SIGKILL, the first is %d", len(found), found[0].pid)
