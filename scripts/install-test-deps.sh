@@ -33,6 +33,7 @@ git-lfs             git-lfs
 hg                  mercurial
 svn                 subversion
 javac               openjdk-17-jdk-headless
+ksh                 ksh
 make                make
 mandoc              mandoc
 mkfs.btrfs          btrfs-progs
@@ -58,6 +59,7 @@ ccache              ccache
 distcc              distcc
 ssh-keygen          openssh-client
 sshd                openssh-server
+tcsh                tcsh
 /lib/systemd/systemd-journald systemd
 systemd-analyze     systemd
 zsh                 zsh

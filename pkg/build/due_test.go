@@ -1,7 +1,10 @@
 package build
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -370,5 +373,26 @@ func (b *dueBench) hold(name string) (release func()) {
 		if err := l.Release(); err != nil {
 			b.t.Error(err)
 		}
+	}
+}
+
+// TestHookOfSubversion: what the script says of a commit is understood, whatever the
+// repository's path is.
+func TestHookOfSubversion(t *testing.T) {
+	b := newBench(t, "[[source]]\nname = \"sv\"\nvcs = \"svn\"\nurl = \"file:///nowhere\"\n"+builder("true", "", ""), nil)
+	p, err := Open(b.path("relkit.toml"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.write("say", "#!/bin/sh\ncat >"+b.path("said")+"\n")
+	script, err := p.Hook(b.path("say"), "svn", "sv")
+	if err = errors.Join(err, os.Chmod(b.path("say"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("sh", "-c", script, "post-commit", "/srv/my repo", "2", "1-1").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if n, err := p.NoteChange("sv", strings.NewReader(b.read("said")), time.Now()); err != nil || n.Changes != 1 {
+		t.Errorf("%q: %v, %+v", b.read("said"), err, n)
 	}
 }

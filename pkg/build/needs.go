@@ -74,7 +74,7 @@ func (r *runner) chooseNeeds(c *Cell) ([]need, error) {
 			b, err := r.neededOf(cell.Name)
 			if errors.Is(err, fs.ErrNotExist) {
 				err = failure.Errorf(failure.Refused, "it needs %s, of which there is no good build", cell.Name)
-				err = failure.WithHint(err, "relkit build %s %s%s", failure.Word(cell.Name), failure.Word(c.Name), r.p.given)
+				err = failure.WithHint(err, "relkit build%s %s%s", r.lacking(c), failure.Word(c.Name), r.p.given)
 			}
 			if err != nil {
 				return nil, err
@@ -83,6 +83,29 @@ func (r *runner) chooseNeeds(c *Cell) ([]need, error) {
 		}
 	}
 	return list, nil
+}
+
+// lacking are the cells without a good build that have to be built before a cell,
+// those that they need themselves included: words for a shell.
+func (r *runner) lacking(c *Cell) string {
+	words := ""
+	seen := map[string]bool{c.Name: true}
+	var walk func(*Cell)
+	walk = func(c *Cell) {
+		for _, n := range r.p.needs(c) {
+			for i := range n.cells {
+				cell := &n.cells[i]
+				if _, err := r.neededOf(cell.Name); seen[cell.Name] || !errors.Is(err, fs.ErrNotExist) {
+					continue
+				}
+				seen[cell.Name] = true
+				walk(cell)
+				words += " " + failure.Word(cell.Name)
+			}
+		}
+	}
+	walk(c)
+	return words
 }
 
 func (r *runner) neededOf(cell string) (*record.Build, error) {

@@ -38,7 +38,7 @@ func TestNeeds(t *testing.T) {
 		return strings.Join(list, " ")
 	}
 	err := b.run("image")
-	if failure.Of(err) != failure.Refused || !strings.Contains(err.Error(), "builder image: it needs fw, of which there is no good build") || !strings.Contains(failure.Hint(err), "relkit build fw image") {
+	if failure.Of(err) != failure.Refused || !strings.Contains(err.Error(), "builder image: it needs fw, of which there is no good build") || !strings.Contains(failure.Hint(err), "relkit build lib fw image") {
 		t.Fatalf("%v, %q", err, failure.Hint(err))
 	}
 	if err := b.run(); err != nil || names() != "lib fw image" {

@@ -131,7 +131,7 @@ func (p *Project) Crontab(program string) (string, error) {
 // pipes into relkit.
 var hooks = map[string]struct{ install, lines string }{
 	"git": {"as hooks/post-receive in the repository, mode 755", ""},
-	"svn": {"as hooks/post-commit in the repository, mode 755", `echo "$(($2 - 1)) $2 ${1##*/}"`},
+	"svn": {"as hooks/post-commit in the repository, mode 755", `echo "$(($2 - 1)) $2 trunk"`},
 	"hg": {"as an executable file that .hg/hgrc of the repository names:\n#\t[hooks]\n#\tchangegroup.relkit = /path/of/this/file\n#\tcommit.relkit = /path/of/this/file",
 		`echo "${HG_PARENT1:-$HG_NODE} ${HG_NODE_LAST:-$HG_NODE} default"`},
 }

@@ -51,6 +51,9 @@ func (r *Relkit) checkBuilder(i int) {
 	for n, p := range b.Artifacts.Paths {
 		r.checkGlob(at("artifacts", "paths", n), "builder.artifacts.paths", p)
 	}
+	if b.Artifacts.Key != "" && !b.Artifacts.Provenance {
+		r.mistakef(at("artifacts", "key"), "builder.artifacts.key: there is nothing to sign: artifacts.provenance is not true")
+	}
 	for n, f := range b.Artifacts.SBOM {
 		r.oneOf(at("artifacts", "sbom", n), "builder.artifacts.sbom", f, "cyclonedx", "spdx")
 	}

@@ -56,8 +56,7 @@ func Check(w config.Worker) (key string, err error) {
 
 // reach has a worker's shell run a script.
 func reach(ctx context.Context, w config.Worker, o Options, text string) (*process.Link, error) {
-	// The login shell may be any: it is told in words that all of them understand.
-	command := "exec /bin/sh -c " + quote(text)
+	command := loginCommand(text)
 	switch kind(w) {
 	case SSH:
 		return reachSSH(ctx, w.SSH, o, command)
@@ -70,6 +69,22 @@ func reach(ctx context.Context, w config.Worker, o Options, text string) (*proce
 	default:
 		return process.Command(srunArgv(*w.Slurm, o, text), os.Environ())
 	}
+}
+
+// loginCommand has a login shell, which may be any, run a script of sh(1). It is one
+// line and has nothing in its quotes that a shell takes for anything there: csh(1) has
+// no line feeds in them, and "!" is its history; fish(1) has backslashes, though not
+// before a digit.
+func loginCommand(text string) string {
+	var b strings.Builder
+	for _, c := range []byte(text) {
+		if c < ' ' || c > '~' || strings.IndexByte(`'\!`, c) >= 0 {
+			fmt.Fprintf(&b, `\0%03o`, c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return `exec /bin/sh -c 'eval "$(printf %b "$0")"' '` + b.String() + `'`
 }
 
 func reachSSH(ctx context.Context, host string, o Options, command string) (*process.Link, error) {

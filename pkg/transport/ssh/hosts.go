@@ -67,6 +67,11 @@ func (k *knownHosts) check(t Target, host string, remote net.Addr, key ssh.Publi
 	return err
 }
 
+func isThere(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
 // scan is the command that makes a host known.
 func (k *knownHosts) scan(t Target) string {
 	file := k.file
@@ -77,5 +82,9 @@ func (k *knownHosts) scan(t Target) string {
 	if t.Port != defaultPort {
 		port = fmt.Sprintf("-p %d ", t.Port)
 	}
-	return fmt.Sprintf("ssh-keyscan %s%s >>%s  # then compare ssh-keygen -lf %[3]s with what its administrator says", port, failure.Word(t.Host), failure.Word(file))
+	mkdir := ""
+	if dir := filepath.Dir(file); !isThere(dir) {
+		mkdir = "mkdir -p -m 700 " + failure.Word(dir) + " && "
+	}
+	return fmt.Sprintf("%sssh-keyscan %s%s >>%s  # then compare ssh-keygen -lf %[4]s with what its administrator says", mkdir, port, failure.Word(t.Host), failure.Word(file))
 }

@@ -139,7 +139,7 @@ func (k *keys) refused(t Target) error {
 	case len(k.locked) > 0:
 		return failure.WithHint(err, `eval "$(ssh-agent)" && ssh-add %s`, failure.Word(k.locked[0]))
 	case len(k.offered) == 0:
-		return failure.WithHint(err, "ssh-keygen -t ed25519, then ssh-copy-id %s", copyArgs(t))
+		return failure.WithHint(err, "ssh-keygen -t ed25519 && ssh-copy-id %s", copyArgs(t))
 	}
 	return failure.WithHint(err, "ssh-copy-id %s", copyArgs(t))
 }
