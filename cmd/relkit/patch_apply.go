@@ -279,7 +279,11 @@ func (e *env) printResult(r *update.Result) error {
 		e.Log.Info(fmt.Sprintf("patch %s takes the place of %s", r.Patch, id))
 	}
 	for _, d := range r.Deviations {
-		e.Log.Warn(d.Path + ": " + d.Why())
+		why := d.Why()
+		if r.Full { // it knows of no other version than its own
+			why = strings.Replace(why, "it was changed on this machine", "it differs, and may have been changed on this machine", 1)
+		}
+		e.Log.Warn(d.Path + ": " + why)
 	}
 	for _, path := range r.Removed {
 		e.Log.Info(path + ": the product manages it and the full patch does not have it")

@@ -34,6 +34,8 @@ type Result struct {
 	Transaction string           `json:"transaction,omitempty"`
 	Signoffs    []trust.Accepted `json:"signoffs"`
 	Changes     int              `json:"changes"`
+	// Full says that the patch has all of the tree, and nothing of what was there before.
+	Full bool `json:"full,omitempty"`
 	// Kept are folders that stay because they hold something the patch does not know.
 	Kept []string `json:"kept,omitempty"`
 	// Deviations are what its owner had changed and stays so.

@@ -77,7 +77,7 @@ func (a *applier) run(ctx context.Context, p *patch.Reader, accepted []trust.Acc
 func (a *applier) newResult(p *patch.Reader, accepted []trust.Accepted, recorded journal.Version) *Result {
 	h := p.Header()
 	r := &Result{
-		Schema: ApplySchema, Patch: h.ID, Digest: p.ID(), Product: h.Product, To: h.To.Version, Signoffs: accepted,
+		Schema: ApplySchema, Patch: h.ID, Digest: p.ID(), Product: h.Product, To: h.To.Version, Signoffs: accepted, Full: h.Full,
 	}
 	r.From = recorded.Version
 	if n := len(a.planned.headers); n > 0 {
