@@ -200,7 +200,7 @@ func (j *job) fetch(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		tr := &tree{Driver: d, record: record.BuildSource{Name: name, VCS: src.VCS, URL: redact(j.r.p.sourceURL(src.URL)), Checkout: checkout}}
+		tr := &tree{Driver: d, record: record.BuildSource{Name: name, VCS: src.VCS, URL: config.Redact(j.r.p.sourceURL(src.URL)), Checkout: checkout}}
 		tr.dir, tr.repo = treeDirs(j.work, name, checkout)
 		if clean {
 			if err := j.on.Remove(ctx, tr.dir); err != nil {
@@ -421,9 +421,9 @@ func (j *job) end(failed string, err error) error {
 	b := j.build
 	switch {
 	case err != nil && errors.Is(err, context.Canceled):
-		b.Status, b.Error = record.BuildInterrupted, err.Error()
+		b.Status, b.Error = record.BuildInterrupted, config.Redact(err.Error())
 	case err != nil:
-		b.Status, b.Error = record.BuildError, err.Error()
+		b.Status, b.Error = record.BuildError, config.Redact(err.Error())
 	case failed != "":
 		b.Status, b.Error = record.BuildFailed, failed
 	default:

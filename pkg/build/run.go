@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -389,18 +388,6 @@ func (j *job) live(step string) func([]byte) {
 		defer j.r.mu.Unlock()
 		j.r.opt.Show(label, string(line))
 	}
-}
-
-// redact takes a password out of a URL: records are read by many.
-func redact(text string) string {
-	u, err := url.Parse(text)
-	if err != nil || u.User == nil {
-		return text
-	}
-	if _, has := u.User.Password(); !has {
-		return text
-	}
-	return u.Redacted()
 }
 
 // Artifacts lists the paths of a build's artifacts, as they are on disk.

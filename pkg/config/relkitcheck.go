@@ -112,7 +112,7 @@ func (r *Relkit) checkSource(i int) {
 	if s.URL == "" {
 		r.mistakef([]any{"source", i}, "source.url is missing")
 	} else if strings.HasPrefix(s.URL, "-") || strings.ContainsAny(s.URL, "\x00\n") {
-		r.mistakef(at("url"), "source.url: bad URL %q", s.URL)
+		r.mistakef(at("url"), "source.url: bad URL %q", Redact(s.URL))
 	}
 	if strings.HasPrefix(s.Branch, "-") || strings.ContainsAny(s.Branch, "\x00\n ~^:?*[\\") {
 		r.mistakef(at("branch"), "source.branch: bad branch %q", s.Branch)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/failure"
 )
 
@@ -19,6 +20,9 @@ type git struct {
 	tool
 	url string
 }
+
+// shown is the URL as records and errors may have it.
+func (g *git) shown() string { return config.Redact(g.url) }
 
 // gitArgv is a git that runs no hook of anybody, leaves housekeeping alone and
 // leaves no file of git LFS out, whatever .lfsconfig and a user's ~/.gitconfig say.
@@ -50,7 +54,7 @@ func (g *git) Head(ctx context.Context, branch string) (Revision, error) {
 	case head.ID != "":
 		return head, nil
 	case branch == "":
-		return Revision{}, fmt.Errorf("repository %q has no commit on its default branch", g.url)
+		return Revision{}, fmt.Errorf("repository %q has no commit on its default branch", g.shown())
 	}
 	return Revision{}, g.noBranch(ctx, branch)
 }
@@ -75,7 +79,7 @@ func symbolic(out []byte, ref, branch string) Revision {
 // noBranch is the error of a branch that was deleted, renamed, or never there: it
 // names the default branch, which it may be called now.
 func (g *git) noBranch(ctx context.Context, branch string) error {
-	err := failure.Errorf(failure.Usage, "repository %q has no branch %q", g.url, branch)
+	err := failure.Errorf(failure.Usage, "repository %q has no branch %q", g.shown(), branch)
 	out, lerr := g.output(ctx, "/", pollTimeout, gitArgv("ls-remote", "--symref", "--", g.url, "HEAD")...)
 	if head := symbolic(out, "HEAD", ""); lerr == nil && head.Branch != "" {
 		return failure.Errorf(failure.Usage, "%w: its default branch is %q", err, head.Branch)
@@ -183,7 +187,7 @@ func (g *git) Resolve(ctx context.Context, repo, rev string) (string, error) {
 			return rev, nil
 		}
 	}
-	return "", failure.Errorf(failure.Usage, "repository %q has no revision %q", g.url, rev)
+	return "", failure.Errorf(failure.Usage, "repository %q has no revision %q", g.shown(), rev)
 }
 
 // Time is when a commit was made.
@@ -203,7 +207,7 @@ func (g *git) Time(ctx context.Context, repo, revision string) (time.Time, error
 // of them, and a number that is wrong would be a version that is.
 func (g *git) Count(ctx context.Context, repo, revision string) (int, error) {
 	if shallow, err := g.run(ctx, repo, "rev-parse", "--is-shallow-repository"); err != nil || shallow == "true" {
-		return 0, errors.Join(err, fmt.Errorf("counting commits: repository %q is shallow", g.url))
+		return 0, errors.Join(err, fmt.Errorf("counting commits: repository %q is shallow", g.shown()))
 	}
 	out, err := g.run(ctx, repo, "rev-list", "--count", revision)
 	if err != nil {

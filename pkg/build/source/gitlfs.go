@@ -28,7 +28,7 @@ func (g *git) prepareLarge(ctx context.Context, dir, revision string) (bool, err
 	}
 	_, err = g.run(ctx, dir, "lfs", "install", "--local", "--force", "--skip-repo")
 	if errors.As(err, &failed) && strings.Contains(failed.said, "not a git command") {
-		err = fmt.Errorf("repository %q keeps files in git LFS, and this worker has no git-lfs: %w", g.url, err)
+		err = fmt.Errorf("repository %q keeps files in git LFS, and this worker has no git-lfs: %w", g.shown(), err)
 		return true, failure.WithHint(err, "apt-get install git-lfs  # on the worker")
 	}
 	return true, err
@@ -55,7 +55,7 @@ func (g *git) fillLarge(ctx context.Context, dir string) error {
 		return largeError(err)
 	}
 	if left, err = g.pointers(ctx, dir); err == nil && len(left) > 0 {
-		err = fmt.Errorf("repository %q: git LFS left the pointers of %d files in their place: %q", g.url, len(left), left[:min(len(left), maxNamed)])
+		err = fmt.Errorf("repository %q: git LFS left the pointers of %d files in their place: %q", g.shown(), len(left), left[:min(len(left), maxNamed)])
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/failure"
 )
 
@@ -17,6 +18,9 @@ type hg struct {
 	tool
 	url string
 }
+
+// shown is the URL as records and errors may have it.
+func (h *hg) shown() string { return config.Redact(h.url) }
 
 func (h *hg) run(ctx context.Context, dir string, limit time.Duration, args ...string) (string, error) {
 	out, err := h.output(ctx, dir, limit, append([]string{"hg", "--noninteractive"}, args...)...)
@@ -31,7 +35,7 @@ func (h *hg) Head(ctx context.Context, branch string) (Revision, error) {
 	id, err := h.run(ctx, "/", pollTimeout, "identify", "--id", "--debug", "--rev="+branch, "--", h.url)
 	switch {
 	case err != nil && said(err, "unknown revision", "unknown branch"):
-		return Revision{}, failure.Errorf(failure.Usage, "repository %q has no branch %q", h.url, branch)
+		return Revision{}, failure.Errorf(failure.Usage, "repository %q has no branch %q", h.shown(), branch)
 	case err != nil:
 		return Revision{}, err
 	case !fullHash.MatchString(id):
@@ -106,7 +110,7 @@ func (h *hg) Resolve(ctx context.Context, repo, name string) (string, error) {
 	}
 	id, err := h.run(ctx, repo, 0, "log", "--limit=1", "--rev="+name, "--template={node}")
 	if err != nil || !fullHash.MatchString(id) {
-		return "", failure.Errorf(failure.Usage, "repository %q has no revision %q", h.url, name)
+		return "", failure.Errorf(failure.Usage, "repository %q has no revision %q", h.shown(), name)
 	}
 	return id, nil
 }

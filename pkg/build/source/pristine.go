@@ -244,7 +244,7 @@ func PutTree(ctx context.Context, host Host, env []string, dir string, fill func
 
 // Unpack unpacks an archive that is on a host; tar(1) refuses names that lead out.
 func Unpack(ctx context.Context, host Host, env []string, archive, dir string) error {
-	t := tool{host, env}
+	t := tool{host: host, env: env}
 	_, err := t.output(ctx, "/", 0, "tar", "-x", "-p", "--no-same-owner", "-f", archive, "-C", dir)
 	return err
 }

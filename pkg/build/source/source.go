@@ -66,18 +66,19 @@ type Host interface {
 // Open answers the driver for a source at a URL, or a path that is absolute. env is
 // the environment of the client's programs.
 func Open(src config.Source, url string, host Host, env []string, memory Memory) (Driver, error) {
+	secrets := config.Secrets(url)
 	switch src.VCS {
 	case "git":
-		return &git{tool{host, env}, url}, nil
+		return &git{tool{host, env, secrets}, url}, nil
 	case "svn":
-		return newSVN(tool{host, env}, url), nil
+		return newSVN(tool{host, env, secrets}, url), nil
 	case "hg":
 		// HGPLAIN: as scripts want it, whatever the user's hgrc says.
-		return &hg{tool{host, append(slices.Clone(env), "HGPLAIN=1")}, url}, nil
+		return &hg{tool{host, append(slices.Clone(env), "HGPLAIN=1"), secrets}, url}, nil
 	case "file":
-		return &files{pristine{tool{host, env}}, url, memory, src.Name}, nil
+		return &files{pristine{tool{host, env, secrets}}, url, memory, src.Name}, nil
 	case "tar":
-		return &archive{pristine{tool{host, env}}, url, src.SHA256}, nil
+		return &archive{pristine{tool{host, env, secrets}}, url, src.SHA256}, nil
 	}
 	return nil, fmt.Errorf("vcs %q is not supported by this version", src.VCS)
 }
@@ -100,6 +101,8 @@ const (
 type tool struct {
 	host Host
 	env  []string
+	// secrets are the words that no error may hold.
+	secrets []string
 }
 
 // output runs a program; an error holds the end of what it said.
@@ -120,7 +123,7 @@ func (t *tool) output(ctx context.Context, dir string, limit time.Duration, argv
 		return nil, fmt.Errorf("running %s: %w", argv[0], err)
 	}
 	if !res.OK() {
-		return nil, &toolError{name: argv[0], result: res, said: strings.TrimSpace(errOut.String())}
+		return nil, &toolError{name: argv[0], result: res, said: strings.TrimSpace(errOut.String()), secrets: t.secrets}
 	}
 	return out.Bytes(), nil
 }
@@ -130,8 +133,12 @@ type toolError struct {
 	name   string
 	result process.Result
 	said   string
+	// secrets are not in Error.
+	secrets []string
 }
 
+// Error is what a program said, without the secrets of URLs, which svn(1) and
+// others repeat.
 func (e *toolError) Error() string {
 	text := e.name + ": " + e.result.String()
 	if e.said != "" {
@@ -141,12 +148,12 @@ func (e *toolError) Error() string {
 		})
 		text += ": " + strings.Join(lines[max(0, len(lines)-3):], "; ")
 	}
-	return text
+	return config.Hide(text, e.secrets)
 }
 
 // Copy copies a tree on a host, everything about it.
 func Copy(ctx context.Context, host Host, env []string, from, to string) error {
-	t := tool{host, env}
+	t := tool{host: host, env: env}
 	_, err := t.output(ctx, "/", 0, "cp", "-a", "--", from, to)
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/failure"
 )
 
@@ -30,6 +31,9 @@ func newSVN(t tool, address string) *svn {
 	}
 	return &svn{t, strings.TrimSuffix(address, "/")}
 }
+
+// shown is the URL as records and errors may have it.
+func (s *svn) shown() string { return config.Redact(s.url) }
 
 func (s *svn) run(ctx context.Context, dir string, limit time.Duration, args ...string) (string, error) {
 	out, err := s.output(ctx, dir, limit, append([]string{"svn", "--non-interactive"}, args...)...)
@@ -62,7 +66,7 @@ func (s *svn) Head(ctx context.Context, branch string) (Revision, error) {
 	id, err := s.run(ctx, "/", pollTimeout, "info", "--show-item", "last-changed-revision", "--", s.at(branch, "HEAD"))
 	switch {
 	case err != nil && branch != "" && said(err, "W170000", "E170000", "W160013", "E160013"):
-		return Revision{}, failure.Errorf(failure.Usage, "repository %q has no branch %q: %w", s.url, branch, err)
+		return Revision{}, failure.Errorf(failure.Usage, "repository %q has no branch %q: %w", s.shown(), branch, err)
 	case err != nil:
 		return Revision{}, err
 	case !svnNumber.MatchString(id):
@@ -107,12 +111,12 @@ func (s *svn) Fetch(ctx context.Context, repo string, rev Revision) error {
 // Resolve knows numbers, "HEAD" and dates in braces.
 func (s *svn) Resolve(ctx context.Context, repo, name string) (string, error) {
 	if !svnName.MatchString(name) {
-		return "", failure.Errorf(failure.Usage, "repository %q has no revision %q: want a number, HEAD or a date in braces", s.url, name)
+		return "", failure.Errorf(failure.Usage, "repository %q has no revision %q: want a number, HEAD or a date in braces", s.shown(), name)
 	}
 	id, err := s.run(ctx, "/", pollTimeout, "info", "--show-item", "last-changed-revision", "-r", strings.TrimPrefix(name, "r"), "--", s.at("", "HEAD"))
 	switch {
 	case err != nil && said(err, "E160006", "E195012", "W160013", "E160013", "E195002"):
-		return "", failure.Errorf(failure.Usage, "repository %q has no revision %q: %w", s.url, name, err)
+		return "", failure.Errorf(failure.Usage, "repository %q has no revision %q: %w", s.shown(), name, err)
 	case err != nil:
 		return "", err
 	}

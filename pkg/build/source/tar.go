@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/failure"
 )
 
@@ -82,15 +84,19 @@ func (a *archive) open(ctx context.Context) (io.ReadCloser, error) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.url, nil)
-	if err != nil {
+	if err != nil { // which repeats the URL
 		cancel(nil)
-		return nil, err
+		return nil, failure.Errorf(failure.Usage, "bad URL %q of an archive", a.shown())
 	}
 	idle := &idleReader{cancel: cancel}
 	idle.timer = time.AfterFunc(pollTimeout, func() { cancel(fmt.Errorf("%s: nothing came for %v", a.shown(), pollTimeout)) })
 	answer, err := http.DefaultClient.Do(req)
 	if err != nil {
 		idle.stop()
+		var at *url.Error
+		if errors.As(err, &at) { // it names what was redirected to, with what the server signed it by
+			err = fmt.Errorf("getting %s: %w", config.Redact(at.URL), at.Err)
+		}
 		return nil, err
 	}
 	if answer.StatusCode != http.StatusOK {
@@ -101,13 +107,8 @@ func (a *archive) open(ctx context.Context) (io.ReadCloser, error) {
 	return idle, nil
 }
 
-// shown is the URL without a password: errors are read by many.
-func (a *archive) shown() string {
-	if u, err := url.Parse(a.url); err == nil {
-		return u.Redacted()
-	}
-	return "the archive"
-}
+// shown is the URL as records and errors may have it.
+func (a *archive) shown() string { return config.Redact(a.url) }
 
 // idleReader cancels what it reads from where nothing comes for too long.
 type idleReader struct {
