@@ -86,7 +86,7 @@ func envName(command, flag string) string {
 
 func lowersSafety(flag string) bool {
 	switch flag {
-	case "force", "allow-downgrade", "on-modified", "below-floor":
+	case "force", "allow-downgrade", "on-modified", "below-floor", "no-pre-rollback-hook":
 		return true
 	}
 	return strings.HasPrefix(flag, "insecure")

@@ -25,6 +25,7 @@ func patchRollbackCommand(e *env) *cli.Command {
 			&cli.StringFlag{Name: "to", Usage: "go back to `VERSION`"},
 			onModifiedFlag("what to do about files changed since"),
 			&cli.BoolFlag{Name: "below-floor", Usage: "go back below the security floor"},
+			&cli.BoolFlag{Name: "no-pre-rollback-hook", Usage: "take the patch back without its pre-rollback hook"},
 			&cli.StringFlag{Name: "check-timeout", Usage: "give up when a hook runs longer than `SPAN`", Value: "60s"},
 			&cli.BoolFlag{Name: "at-boot", Usage: "take the patch back at the next boot, whatever it was"},
 			&cli.BoolFlag{Name: "list", Usage: "list what was applied and what can be taken back"},
@@ -86,7 +87,7 @@ func exclusive(c *cli.Context, names ...string) error {
 func (e *env) rollback(c *cli.Context, o update.Options, names []string) (err error) {
 	r := update.RollbackOptions{
 		Options: o, Last: c.Int("last"), To: c.String("to"), Output: e.hookWriter(),
-		AtBoot: c.Bool("at-boot"), BelowFloor: c.Bool("below-floor"),
+		AtBoot: c.Bool("at-boot"), BelowFloor: c.Bool("below-floor"), NoPreRollbackHook: c.Bool("no-pre-rollback-hook"),
 	}
 	if r.OnModified, err = onModified(c); err != nil {
 		return err

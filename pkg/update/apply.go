@@ -159,7 +159,12 @@ func (a *applier) goOn(r *Result, left []Source) error {
 		is = "would be"
 	}
 	err := failure.Errorf(failure.Refused, "not begun: %s: patch %s %s committed at the next boot, and what comes after it builds on that", strings.Join(names, ", "), r.Patch, is)
-	return a.refuse(failure.WithHint(err, "reboot  # then: relkit patch-apply%[1]s --confirm && relkit patch-apply%[1]s%[2]s", a.opt.flags(), words(left)), journal.AuditLine{})
+	flags := a.flags()
+	if a.o.modifies() {
+		flags += " --on-modified " + string(a.o.OnModified)
+	}
+	return a.refuse(failure.WithHint(err, "reboot  # then: relkit patch-apply%s%s --confirm && relkit patch-apply%s%s",
+		a.opt.flags(), a.o.Given.Checks, flags, words(left)), journal.AuditLine{})
 }
 
 type applier struct {

@@ -212,12 +212,15 @@ func (a *applier) rollbackAtBoot(ctx context.Context, t *state.Transaction) erro
 	on := modifiedAtBoot(t, transaction.OnModified(w.OnModified))
 	err := a.willWriteVersion()
 	var rb *transaction.Rollback
+	run, o := a.runnerOf(t), transaction.RollbackOptions{OnModified: on, Jobs: a.opt.Jobs}
 	if err == nil {
-		rb, err = transaction.OpenRollback(ctx, a.target, t, transaction.RollbackOptions{OnModified: on, Jobs: a.opt.Jobs})
+		rb, err = transaction.OpenRollback(ctx, a.target, t, o)
+	}
+	if err == nil && run.preRollbackAtBoot(ctx, t) {
+		rb, err = transaction.OpenRollback(ctx, a.target, t, o) // of the tree as the hook has left it
 	}
 	if err == nil {
 		err = rb.Commit(journal.Record{Reason: w.Reason}, func() {
-			run := a.runnerOf(t)
 			if err := run.script(ctx, t, hookPostRollback); err != nil {
 				a.opt.Log.Warn("the old tree is back, and the post-rollback hook failed", "err", err)
 			}

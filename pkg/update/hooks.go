@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -45,6 +44,8 @@ type runner struct {
 	path    string // as of machine
 	target  transaction.Target
 	env     []string
+	old     string // version before the patch
+	new     string // and after it
 	scripts map[string][]byte
 	check   string
 	timeout time.Duration
@@ -89,8 +90,9 @@ func (a *applier) admitHooks(h *patch.Header) error {
 func (r *runner) environment(patchID, product, from, to string) {
 	r.env = []string{
 		"PATH=" + cmp.Or(r.path, searchPath), "HOME=/", "LANG=C.UTF-8", "LC_ALL=C.UTF-8",
-		"RELKIT_PATCH=" + patchID, "RELKIT_PRODUCT=" + product, "RELKIT_FROM=" + from, "RELKIT_TO=" + to,
+		"RELKIT_PATCH=" + patchID, "RELKIT_PRODUCT=" + product,
 	}
+	r.old, r.new = from, to
 }
 
 // before runs what comes before anything visible changes.
@@ -123,7 +125,7 @@ func (r *runner) checks(ctx context.Context, j *state.Transaction) error {
 	return r.journaled(j, journal.Record{Hook: "check command"}, func(attempt int, output io.Writer) error {
 		return r.run(ctx, "check", process.Job{
 			Argv: []string{"/bin/sh", "-c", r.check}, Dir: "/",
-			Env: append(slices.Clone(r.env), "RELKIT_HOOK=check", "RELKIT_ROOT="+r.root, "RELKIT_ATTEMPT="+strconv.Itoa(attempt)),
+			Env: append(r.envOf(hookCheck), "RELKIT_HOOK=check", "RELKIT_ROOT="+r.root, "RELKIT_ATTEMPT="+strconv.Itoa(attempt)),
 		}, output)
 	})
 }
@@ -137,7 +139,7 @@ func (r *runner) script(ctx context.Context, j *state.Transaction, name string) 
 	return r.journaled(j, journal.Record{Hook: name}, func(attempt int, output io.Writer) error {
 		job := process.Job{
 			Argv: []string{"/" + path}, Dir: "/",
-			Env: append(slices.Clone(r.env), "RELKIT_HOOK="+name, "RELKIT_ROOT=/", "RELKIT_ATTEMPT="+strconv.Itoa(attempt)),
+			Env: append(r.envOf(name), "RELKIT_HOOK="+name, "RELKIT_ROOT=/", "RELKIT_ATTEMPT="+strconv.Itoa(attempt)),
 		}
 		if r.root != "/" {
 			job.Root = r.root

@@ -22,7 +22,9 @@ func (m *machine) lookAtAll(ctx context.Context, todo []*state.Transaction, o Ro
 	for i, t := range todo {
 		rb, r, err := m.lookBack(ctx, t, o, first)
 		if err != nil && i > 0 {
-			hint := fmt.Sprintf("relkit patch-rollback%s --last %d", o.flags(), i)
+			later := o
+			later.Last = i
+			hint := fmt.Sprintf("relkit patch-rollback%s%s", o.flags(), later.same())
 			if first := failure.Hint(err); first != "" {
 				hint = first + "  # or only those that came later: " + hint
 			}
@@ -58,6 +60,9 @@ func (m *machine) lookBack(ctx context.Context, t *state.Transaction, o Rollback
 	}
 	var damaged []error
 	for _, name := range []string{hookPreRollback, hookPostRollback} {
+		if name == hookPreRollback && o.NoPreRollbackHook {
+			continue
+		}
 		_, err := transaction.Script(m.target, t, name)
 		damaged = append(damaged, err)
 	}

@@ -29,6 +29,9 @@ type RollbackOptions struct {
 	AtBoot bool
 	// BelowFloor goes back below the security floor; it is written into the audit log.
 	BelowFloor bool
+	// NoPreRollbackHook takes a patch back without its pre-rollback hook, as one that
+	// always fails would bar that for good; it is written into the audit log.
+	NoPreRollbackHook bool
 	// HookTimeout bounds each rollback hook.
 	HookTimeout time.Duration
 	// Output takes what hooks print.
@@ -132,6 +135,9 @@ func (m *machine) willWriteVersion() error {
 	return nil
 }
 
+// noPreRollbackHook is RollbackOptions.NoPreRollbackHook in the journal.
+const noPreRollbackHook = "no-pre-rollback-hook"
+
 // waived are the flags that lower safety and were used.
 func (o *RollbackOptions) waived() []string {
 	var all []string
@@ -140,6 +146,9 @@ func (o *RollbackOptions) waived() []string {
 	}
 	if o.BelowFloor {
 		all = append(all, "below-floor")
+	}
+	if o.NoPreRollbackHook {
+		all = append(all, noPreRollbackHook)
 	}
 	return all
 }
@@ -221,11 +230,11 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 		return nil, err
 	}
 	run := &runner{root: m.opt.Root, path: m.path, target: m.target, timeout: o.HookTimeout, output: o.Output}
-	run.environment(r.Patch, r.Product, r.From, r.To)
+	run.environment(r.Patch, r.Product, r.To, r.From) // as of the patch: what is left is its new side
 	if m.takesBoot(t, o) {
 		return r, m.withdraw(ctx, t, o, run, r)
 	}
-	if err := run.script(ctx, t, hookPreRollback); err != nil {
+	if err := run.preRollback(ctx, t, o); err != nil {
 		return nil, run.notBack(ctx, t, err)
 	}
 	if err := ctx.Err(); err != nil {
@@ -237,7 +246,7 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 	record := journal.Record{Reason: "asked for", Insecure: o.waived()}
 	defer m.opt.hold()()
 	if awaits(t) {
-		if err := transaction.Note(m.target, t, journal.Record{Event: journal.Withdrawn, Reason: "asked for", OnModified: string(o.OnModified)}); err != nil {
+		if err := transaction.Note(m.target, t, journal.Record{Event: journal.Withdrawn, Reason: "asked for", OnModified: string(o.OnModified), Insecure: o.waived()}); err != nil {
 			return nil, err
 		}
 	}
@@ -261,7 +270,15 @@ func (m *machine) rollback(ctx context.Context, t *state.Transaction, o Rollback
 	return r, nil
 }
 
-// rest are the flags that ask for what is left of a rollback, for hints.
+// same are the flags that ask for what is left of a rollback in the same way.
+func (o *RollbackOptions) same() string {
+	if o.OnModified != "" && o.OnModified != transaction.OnModifiedAbort {
+		return " --on-modified " + string(o.OnModified) + o.rest()
+	}
+	return o.rest()
+}
+
+// rest are those flags but for what is done about modified files.
 func (o *RollbackOptions) rest() string {
 	text := ""
 	if o.AtBoot {
@@ -269,6 +286,9 @@ func (o *RollbackOptions) rest() string {
 	}
 	if o.BelowFloor {
 		text += " --below-floor"
+	}
+	if o.NoPreRollbackHook {
+		text += " --" + noPreRollbackHook
 	}
 	if o.Last > 1 {
 		text += fmt.Sprintf(" --last %d", o.Last)

@@ -168,12 +168,18 @@ func (a *applier) trust(p *patch.Reader, s Source) (accepted []trust.Accepted, e
 		if !s.Once {
 			policy.Subject = failure.Word(s.Name)
 		}
+		if s.headOnly { // what is kept is no file that could be signed
+			policy.Subject = failure.Word(s.Name + ".rkp")
+		}
 		accepted, err = trust.CheckSignoffs(policy, p.ID(), append(p.Signoffs(), s.Beside...), a.trustedNow())
 	}
 	a.waived = ""
 	if err != nil && a.o.InsecureUnsigned {
 		a.waived = err.Error()
 		return nil, nil
+	}
+	if sign := failure.Hint(err); sign != "" && s.headOnly {
+		err = failure.WithHint(err, "%s && relkit patch-apply%s %s  # the patch itself", sign, a.flags(), policy.Subject)
 	}
 	if err != nil {
 		return nil, err

@@ -6,8 +6,71 @@ import (
 	"slices"
 
 	"github.com/relkit/relkit/pkg/engine/state"
+	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/journal"
 )
+
+// envOf is the environment of a hook: RELKIT_FROM is the version that is left, RELKIT_TO
+// the one that comes, whoever runs it and why.
+func (r *runner) envOf(hook string) []string {
+	from, to := r.old, r.new
+	if hook == hookPreRollback || hook == hookPostRollback {
+		from, to = to, from
+	}
+	return append(slices.Clone(r.env), "RELKIT_FROM="+from, "RELKIT_TO="+to)
+}
+
+// preRollback runs the hook that comes before a rollback, unless it is waived. What it
+// fails with refuses the rollback.
+func (r *runner) preRollback(ctx context.Context, j *state.Transaction, o RollbackOptions) error {
+	if o.NoPreRollbackHook {
+		return nil
+	}
+	err := r.script(ctx, j, hookPreRollback)
+	last := lastHook(j.Records, hookPreRollback)
+	if err == nil || ctx.Err() != nil || last == nil || last.Result == "" || last.Result == hookOK {
+		return err
+	}
+	o.NoPreRollbackHook = true
+	return failure.WithHint(failure.As(failure.Refused, err), "relkit patch-rollback%s%s  # without that hook", o.flags(), o.same())
+}
+
+// preRollbackAtBoot runs the pre-rollback hook at boot, in the new tree, of a patch
+// that is taken back unasked: what the post hook has done is undone before the files
+// go. Of one that somebody asked to take back it ran then. The tree that is left may
+// be why the machine does not come up, so nothing that the hook does stops the way
+// back: it has a deadline, one that fails is told, and one that was cut off twice, as
+// where it stops the machine, is not begun again. It tells whether the hook was run.
+//
+// The record that it begins comes first, and the transaction is withdrawn meanwhile: a
+// cut has the next boot come here again.
+func (r *runner) preRollbackAtBoot(ctx context.Context, j *state.Transaction) (ran bool) {
+	const most = 2
+	w := j.This(journal.Withdrawn)
+	if slices.Contains(w.Insecure, noPreRollbackHook) || ctx.Err() != nil {
+		return false
+	}
+	cut := 0
+	for _, record := range slices.Backward(sinceCommit(j)) {
+		if record.Event != journal.Hook || record.Hook != hookPost && record.Hook != hookPreRollback {
+			continue
+		}
+		if record.Hook == hookPost {
+			break
+		}
+		if record.Result != "" {
+			return false
+		}
+		cut++
+	}
+	if cut >= most {
+		return false
+	}
+	if err := r.script(ctx, j, hookPreRollback); err != nil {
+		r.target.Log.Warn("the patch is taken back all the same", "patch", j.Records[0].PatchID, "err", err)
+	}
+	return lastHook(sinceCommit(j), hookPreRollback) != nil
+}
 
 // undoHooks are for a patch that is taken back by itself, or given up: what its
 // hooks have done is undone by its rollback hooks, around the files, and the

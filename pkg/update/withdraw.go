@@ -36,8 +36,9 @@ func confirmed(t *state.Transaction) bool { return t.This(journal.Applied) != ni
 func (m *machine) oneAtBoot(todo []*state.Transaction, o RollbackOptions) error {
 	for i, t := range todo {
 		if i < len(todo)-1 && m.takesBoot(t, o) {
+			o.Last = i + 1
 			return failure.WithHint(failure.Errorf(failure.Refused, "patch %s is taken back at boot, and the others only after that", t.Records[0].PatchID),
-				"relkit patch-rollback%s --last %d  # then reboot, and go on", m.opt.flags(), i+1)
+				"relkit patch-rollback%s%s  # then reboot, and go on", m.opt.flags(), o.same())
 		}
 	}
 	return nil
@@ -45,7 +46,7 @@ func (m *machine) oneAtBoot(todo []*state.Transaction, o RollbackOptions) error 
 
 // withdraw has a patch taken back at the next boot, before a file of it runs.
 func (m *machine) withdraw(ctx context.Context, t *state.Transaction, o RollbackOptions, run *runner, r *RollbackResult) error {
-	if err := run.script(ctx, t, hookPreRollback); err != nil {
+	if err := run.preRollback(ctx, t, o); err != nil {
 		return run.notBack(ctx, t, err)
 	}
 	var err error
