@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/relkit/relkit/pkg/format/record"
+	"github.com/relkit/relkit/pkg/relkittest"
 )
 
 // family is a step that starts a plain child, a double fork, one in a session of
@@ -229,6 +231,60 @@ func orphans(t *testing.T, b *bench, p *place) {
 			noneLeft(t, pids, 4*testBeat+20*time.Second)
 		})
 	}
+}
+
+// cleared is a step that starts a process which is no child of anybody's, has cleared
+// its environment and lets go of the step's output, and stays.
+const cleared = `
+env -i setsid sleep 4242 >/dev/null 2>&1 &
+echo $! >pids
+sleep 1
+mv pids ready
+sleep 1000
+`
+
+// TestOrphansOfAPlainUser: one who can have no control group, whose relkit is killed
+// together with its supervisor: the next build ends what they left.
+func TestOrphansOfAPlainUser(t *testing.T) {
+	relkittest.NeedRoot(t) // to be somebody else
+	b := newBench(t, strings.Replace(builder(cleared, "", ""), "sources = [\"fw\"]\n", "", 1), nil)
+	exe := b.path("exe")
+	if err := errors.Join(os.WriteFile(exe, must(os.ReadFile("/proc/self/exe")), 0o755), os.Chmod(filepath.Dir(b.dir), 0o755), os.Chown(b.dir, 65534, 65534)); err != nil {
+		t.Fatal(err)
+	}
+	as := func() *exec.Cmd {
+		cmd := exec.Command(exe)
+		cmd.Dir, cmd.Env = b.dir, append(os.Environ(), relkitArg+"="+b.path("relkit.toml"))
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		return cmd
+	}
+	cmd := as()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := 0
+	for end := time.Now().Add(90 * time.Second); pid == 0 && time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		text, _ := os.ReadFile(b.path("state/work/fw/.empty/ready"))
+		pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
+	}
+	if pid == 0 {
+		_ = cmd.Process.Kill()
+		t.Fatal("the step does not start")
+	}
+	sup := supervisorOf(t, pid)
+	_ = syscall.Kill(sup, syscall.SIGSTOP) // it would end its own as soon as relkit is gone
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	_ = syscall.Kill(sup, syscall.SIGKILL)
+	if syscall.Kill(pid, 0) != nil {
+		t.Fatal("nothing is left: the test shows nothing")
+	}
+	b.write("relkit.toml", strings.Replace(b.read("relkit.toml"), cleared, "true", 1))
+	out, err := as().CombinedOutput()
+	if _, serr := os.Stat(b.path("state/builds/fw/000002/build.json")); serr != nil {
+		t.Errorf("the next build: %v, %s", err, out)
+	}
+	noneLeft(t, []int{pid}, 0)
 }
 
 func must[T any](v T, err error) T {
