@@ -54,11 +54,6 @@ func (p *Project) Due(ctx context.Context, opt Options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if cerr := r.close(); cerr != nil {
-			err = errors.Join(err, cerr)
-		}
-	}()
 	if err := r.recoverAll(ctx); err != nil {
 		return err
 	}
@@ -114,14 +109,24 @@ func (r *runner) due(ctx context.Context, all []Cell, changes bool) (cells []Cel
 	if err != nil {
 		return nil, nil, err
 	}
+	if changes {
+		r.askAll(ctx, all, list)
+	}
 	told := map[string]bool{}
 	for i := range all {
 		c := all[i]
 		if c.order = r.p.orderOf(&c, list); c.order == nil && changes {
 			c.order, err = r.changed(ctx, &c)
 		}
-		if err != nil && !told[err.Error()] {
-			told[err.Error()] = true
+		key := ""
+		if err != nil {
+			key = err.Error()
+		}
+		if down := (*downError)(nil); errors.As(err, &down) {
+			key = down.key() // whichever schedules and builders want it
+		}
+		if err != nil && !told[key] {
+			told[key] = true
 			failed = append(failed, outcome{err: err})
 		}
 		if err = nil; c.order != nil {

@@ -43,7 +43,7 @@ func (r *runner) glance(ctx context.Context, c *Cell, was *record.Build) (bool, 
 		}
 		head, err := r.head(ctx, src)
 		if err != nil {
-			return false, fmt.Errorf("source %q: %w", name, err)
+			return false, &downError{"source", name, err}
 		}
 		if was != nil && revisionOf(was, name) == head.ID {
 			continue

@@ -70,6 +70,8 @@ type Options struct {
 	// heartbeat and patience are what worker.Options has, grace what process.Job has, commands how
 	// long up and down may take; tests make them short.
 	heartbeat, patience, grace, commands time.Duration
+	// poll is how long a source may take to say what its head is; 0 is pollTime.
+	poll time.Duration
 }
 
 // Progress hears how far a run is.
@@ -94,21 +96,12 @@ type runner struct {
 
 	mu    sync.Mutex // guards what follows, and the calls of Show and Done
 	heads map[string]*headOf
-	here  *worker.Session          // this machine, from which sources are asked
 	err   error                    // of Done
 	tried map[string]*record.Build // the try builds of this run that succeeded, by cell
 	// left counts the cells of each builder that are still to end, mails are the
 	// locks that say so to other runs.
 	left  map[string]int
 	mails map[string]*lock.Lock
-}
-
-// headOf is the head of a branch, asked for once a run so that all builders
-// build the same.
-type headOf struct {
-	once     sync.Once
-	revision source.Revision
-	err      error
 }
 
 var setName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
@@ -191,11 +184,6 @@ func (p *Project) Run(ctx context.Context, cells []Cell, opt Options) (err error
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if cerr := r.close(); cerr != nil {
-			err = errors.Join(err, cerr)
-		}
-	}()
 	outcomes := r.all(ctx, cells)
 	if r.err != nil {
 		return r.err
@@ -267,47 +255,6 @@ func (r *runner) driver(src config.Source, on *worker.Session) (source.Driver, e
 	return source.Open(src, r.p.sourceURL(src.URL), on, r.toolEnv(on), source.Memory{Dir: filepath.Join(r.p.state.dir, digestsDir), ReadOnly: r.opt.look})
 }
 
-// head asks a source for its head, once a run, from this machine.
-func (r *runner) head(ctx context.Context, src config.Source) (source.Revision, error) {
-	r.mu.Lock()
-	key := src.Name + "\x00" + src.Branch
-	h := r.heads[key]
-	if h == nil {
-		h = &headOf{}
-		r.heads[key] = h
-	}
-	r.mu.Unlock()
-	h.once.Do(func() {
-		var here *worker.Session
-		if here, h.err = r.local(ctx); h.err != nil {
-			return
-		}
-		var d source.Driver
-		if d, h.err = r.driver(src, here); h.err == nil {
-			h.revision, h.err = d.Head(ctx, src.Branch)
-		}
-	})
-	return h.revision, h.err
-}
-
-// local is a session on this machine, started when it is first asked for.
-func (r *runner) local(ctx context.Context) (*worker.Session, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var err error
-	if r.here == nil {
-		r.here, err = worker.Open(ctx, config.Worker{}, worker.Options{Dir: r.p.state.dir, LookupEnv: r.opt.LookupEnv})
-	}
-	return r.here, err
-}
-
-func (r *runner) close() error {
-	if r.here == nil {
-		return nil
-	}
-	return r.here.Close()
-}
-
 // Poll asks for the revisions that would be built and notes them in the cells;
 // with IfChanged it answers only those that would be.
 func (p *Project) Poll(ctx context.Context, cells []Cell, opt Options) (_ []Cell, err error) {
@@ -315,11 +262,6 @@ func (p *Project) Poll(ctx context.Context, cells []Cell, opt Options) (_ []Cell
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if cerr := r.close(); cerr != nil {
-			err = errors.Join(err, cerr)
-		}
-	}()
 	r.opt.look = true
 	var out []Cell
 	for _, c := range cells {
