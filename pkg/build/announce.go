@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/relkit/relkit/pkg/build/notify"
 	"github.com/relkit/relkit/pkg/config"
@@ -32,8 +34,32 @@ const (
 func (r *runner) newSpool() *notify.Spool {
 	s := notify.Open(filepath.Join(r.p.state.dir, notifyDir), r.p.cfg.Notify,
 		notify.Options{Dir: r.p.dir, LookupEnv: r.opt.LookupEnv, Env: environ(r.base())})
-	s.Hold = r.holds
+	s.Hold, s.HoldFor = r.holds, r.opt.hold
 	return s
+}
+
+// deliverHeld delivers now and then what waits for others, which may hang; stop
+// ends that.
+func (r *runner) deliverHeld(ctx context.Context) (stop func()) {
+	every := r.opt.hold
+	if every == 0 {
+		every = notify.MaxHold
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		tick := time.NewTicker(every/10 + 1)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				r.deliver(ctx)
+			}
+		}
+	})
+	return func() { cancel(); wait.Wait() }
 }
 
 // mailLock is held while a run builds cells of a builder, whose mails wait for the

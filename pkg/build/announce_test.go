@@ -1,10 +1,12 @@
 package build
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/relkittest"
@@ -140,6 +142,44 @@ func TestToldOfACell(t *testing.T) {
 		"\n  relkit build --config " + b.path("relkit.toml") + " --rev " + rev + " 'fw[cc=gcc]'\n"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("there is no %q in\n%s", want, got)
+		}
+	}
+}
+
+// TestMailDespiteAHangingCell: a cell that hangs keeps back the mail of one that has
+// failed for a while only; a run that is told to stop leaves it for the next one.
+func TestMailDespiteAHangingCell(t *testing.T) {
+	relkittest.Need(t, "aiosmtpd")
+	for _, hold := range []time.Duration{2 * time.Second, 0} {
+		dir := t.TempDir()
+		address, stop, err := relkittest.MailServer(relkittest.MailOptions{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stop()
+		mails := func() int { return len(must(filepath.Glob(dir + "/*.txt"))) }
+		b := newBench(t, builder("[ {c} = bad ] && exit 3; test -e $HOME/quick || sleep 300", "matrix = { c = [\"bad\", \"hang\"] }\n", "")+
+			"[[notify]]\nmail = \"smtp://"+address+"\"\nfrom = \"relkit@x.example\"\nto = [\"team@x.example\"]\n"+
+			"[[schedule]]\nname = \"s\"\ncron = \"0 0 1 1 *\"\n", nil)
+		b.opt.KeepGoing, b.opt.hold = true, hold
+		p := must(Open(b.path("relkit.toml"), ""))
+		ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+		defer cancel()
+		ended := make(chan error)
+		go func() { ended <- p.Run(ctx, must(p.Plan(nil)), b.opt) }()
+		queued := func() bool {
+			return mails() > 0 || hold == 0 && len(must(filepath.Glob(b.path("state/notify/*.json")))) > 0
+		}
+		for !queued() && ctx.Err() == nil {
+			time.Sleep(20 * time.Millisecond)
+		}
+		if ctx.Err() != nil {
+			t.Error("no mail while the other cell hangs")
+		}
+		cancel()
+		<-ended
+		if err := p.Due(t.Context(), b.opt); err != nil || mails() != 1 {
+			t.Errorf("%v, %d mails after the next run", err, mails())
 		}
 	}
 }

@@ -93,6 +93,7 @@ func (r *runner) all(ctx context.Context, cells []Cell) []outcome {
 	r.opt.Progress.Start(steps, "building")
 	defer r.opt.Progress.Done()
 	r.enter(cells)
+	defer r.deliverHeld(ctx)()
 	q := r.p.newQueue(cells)
 	done := make(chan int)
 	stop := false

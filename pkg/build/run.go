@@ -70,6 +70,8 @@ type Options struct {
 	// heartbeat and patience are what worker.Options has, grace what process.Job has, commands how
 	// long up and down may take; tests make them short.
 	heartbeat, patience, grace, commands time.Duration
+	// hold is what notify.Spool has as HoldFor.
+	hold time.Duration
 	// poll is how long a source may take to say what its head is; 0 is pollTime.
 	poll time.Duration
 }

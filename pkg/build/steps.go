@@ -19,10 +19,7 @@ import (
 // steps runs the steps of a build in order. It answers why the build failed, ""
 // where it did not; an error is the infrastructure's, or the end of ctx.
 func (j *job) steps(ctx context.Context) (failed string, err error) {
-	deadline := time.Time{}
-	if d := j.cell.builder.Limits.Time; d > 0 {
-		deadline = time.Now().Add(d)
-	}
+	deadline := time.Now().Add(j.cell.builder.Limits.Bounded().Time)
 	for i := range j.cell.builder.Steps {
 		step := &j.cell.builder.Steps[i]
 		rec, err := j.newStep(i, step)
@@ -148,7 +145,7 @@ func (j *job) attempts(ctx context.Context, tests *stepTests, r *record.BuildSte
 }
 
 func (j *job) runStep(ctx context.Context, r *record.BuildStep, log *stepLog, output func(process.Output) error, env map[string]string, deadline time.Time) error {
-	limits := j.cell.builder.Limits
+	limits := j.cell.builder.Limits.Bounded()
 	argv := r.Argv
 	if j.differs != nil {
 		argv = j.differs.wrap(argv)

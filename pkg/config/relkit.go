@@ -102,7 +102,29 @@ type Builder struct {
 	Repro     *Repro    `toml:"repro"`
 }
 
-// Limits bound a build; zero is no bound.
+// The bounds of a build that relkit.toml gives none: under cron(8) nobody is there to
+// stop a step that waits for an answer or prints for ever.
+const (
+	DefaultTime = 24 * time.Hour
+	DefaultIdle = 20 * time.Minute
+	DefaultLog  = Size(4 << 30)
+)
+
+// Bounded are the limits with the defaults of those that are not given.
+func (l Limits) Bounded() Limits {
+	if l.Time == 0 {
+		l.Time = DefaultTime
+	}
+	if l.Idle == 0 {
+		l.Idle = DefaultIdle
+	}
+	if l.Log == 0 {
+		l.Log = DefaultLog
+	}
+	return l
+}
+
+// Limits bound a build; zero is the default that Bounded fills in, and of Mem no bound.
 type Limits struct {
 	// Time bounds all steps together, Idle the silence of each.
 	Time time.Duration `toml:"time"`

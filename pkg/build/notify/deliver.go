@@ -66,8 +66,15 @@ func (s *Spool) Deliver(ctx context.Context) ([]Outcome, error) {
 }
 
 // held tells whether an entry waits for others that will be told in the same mail.
-// It does not where that would fill the spool.
+// It does not where that would fill the spool, nor for longer than HoldFor.
 func (s *Spool) held(e *entry, waiting int) bool {
+	bound := s.HoldFor
+	if bound == 0 {
+		bound = MaxHold
+	}
+	if s.now().Sub(e.Queued) >= bound {
+		return false
+	}
 	return s.Hold != nil && e.group() != "" && waiting < maxEntries/2 && s.Hold(e.builder())
 }
 

@@ -27,6 +27,9 @@ const (
 	// as long as the one before.
 	firstWait = 5 * time.Minute
 	maxWait   = 4 * time.Hour
+	// MaxHold is how long a mail waits for others that are to be told with it: what
+	// has failed is not kept back for long by what hangs.
+	MaxHold = 10 * time.Minute
 	// patience is the part of the deadline after which a target that failed is not
 	// tried again by the same process.
 	patience = 6
@@ -90,6 +93,8 @@ type Spool struct {
 	// Hold tells whether more builds of a builder are about to end, whose mails are
 	// to be one; nil is never.
 	Hold func(builder string) bool
+	// HoldFor is how long at most; 0 is MaxHold.
+	HoldFor time.Duration
 
 	dir     string
 	targets []target
