@@ -318,8 +318,11 @@ func (e *env) printResult(r *update.Result) error {
 	case update.Repaired:
 		e.Log.Info(fmt.Sprintf("patch %s has restored %d of its paths; %s %s is installed", r.Patch, len(r.Repaired), r.Product, dash(r.To)))
 	case update.Applied:
-		e.Log.Info(fmt.Sprintf("patch %s applied: %s %s is now %s; %s, visible within %s", r.Patch, r.Product, dash(r.From), dash(r.To),
-			counted(r.Changes, "change"), time.Duration(r.VisibleSeconds*float64(time.Second)).Round(100*time.Microsecond)))
+		within := ""
+		if r.VisibleSeconds > 0 { // not of one that is confirmed, which was visible before
+			within = fmt.Sprintf(", visible within %s", time.Duration(r.VisibleSeconds*float64(time.Second)).Round(100*time.Microsecond))
+		}
+		e.Log.Info(fmt.Sprintf("patch %s applied: %s %s is now %s; %s%s", r.Patch, r.Product, dash(r.From), dash(r.To), counted(r.Changes, "change"), within))
 	}
 	if e.JSON {
 		return e.printJSONLine(r)

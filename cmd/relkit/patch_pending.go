@@ -136,6 +136,11 @@ func (e *env) boot(c *cli.Context, a update.ApplyOptions) error {
 	if c.Int("boots") < 1 {
 		return failure.Errorf(failure.Usage, "reading --boots: got %d, want 1 or more", c.Int("boots"))
 	}
+	switch choice := boot.Choice(c.String("entry")); choice {
+	case boot.Rest, boot.Test, boot.Good, boot.Keep:
+	default:
+		return failure.Errorf(failure.Usage, "reading --entry: got %q, want rest, test, good or keep", choice)
+	}
 	r, err := update.Boot(c.Context, update.BootOptions{ApplyOptions: a, Boots: c.Int("boots"), Failed: c.Bool("failed"), Entry: boot.Choice(c.String("entry"))})
 	if r == nil {
 		return err

@@ -23,8 +23,8 @@ func (m *machine) lookAtAll(ctx context.Context, todo []*state.Transaction, o Ro
 		rb, r, err := m.lookBack(ctx, t, o, first)
 		if err != nil && i > 0 {
 			later := o
-			later.Last = i
-			hint := fmt.Sprintf("relkit patch-rollback%s%s", o.flags(), later.same())
+			later.Last = 0 // told here
+			hint := fmt.Sprintf("relkit patch-rollback%s%s --last %d", o.flags(), later.same(), i)
 			if first := failure.Hint(err); first != "" {
 				hint = first + "  # or only those that came later: " + hint
 			}

@@ -77,11 +77,19 @@ func (m *machine) retain() {
 	}
 	freed, err := m.prune(m.configured(), "retention")
 	if len(freed) > 0 {
-		m.opt.Log.Info(fmt.Sprintf("%d older patches can no longer be taken back: /%s keeps %d", len(freed), MachineFile, m.conf.Retention.Count()))
+		m.opt.Log.Info(fmt.Sprintf("%d older patches can no longer be taken back: %s", len(freed), m.keeps()))
 	}
 	if err != nil {
 		m.opt.Log.Warn("older rollback copies could not be given up", "err", err)
 	}
+}
+
+// keeps says how many patches retain keeps, and by whose word.
+func (m *machine) keeps() string {
+	if _, found, _ := m.readMachine(); !found {
+		return fmt.Sprintf("%d are kept where there is no /%s", m.conf.Retention.Count(), MachineFile)
+	}
+	return fmt.Sprintf("/%s keeps %d", MachineFile, m.conf.Retention.Count())
 }
 
 // prune frees what r does not keep. Each transaction is freed on its own: a power

@@ -158,6 +158,9 @@ func (a *applier) inspect(ctx context.Context, p *patch.Reader) (l *inspected, e
 // admitTree decides by what the look at the tree found.
 func (a *applier) admitTree(h *patch.Header, l *inspected) (err error) {
 	if err := a.mismatchError(l.survey); err != nil {
+		if a.opt.DryRun && a.machine.takenBack > 0 { // a run would look at another tree
+			err = failure.WithHint(err, "relkit patch-apply%s --recover  # takes back what was cut off; then look again", a.opt.flags())
+		}
 		return err
 	}
 	if err := a.admitScripts(h, l); err != nil {

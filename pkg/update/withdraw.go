@@ -36,9 +36,9 @@ func confirmed(t *state.Transaction) bool { return t.This(journal.Applied) != ni
 func (m *machine) oneAtBoot(todo []*state.Transaction, o RollbackOptions) error {
 	for i, t := range todo {
 		if i < len(todo)-1 && m.takesBoot(t, o) {
-			o.Last = i + 1
+			o.Last = 0 // told here
 			return failure.WithHint(failure.Errorf(failure.Refused, "patch %s is taken back at boot, and the others only after that", t.Records[0].PatchID),
-				"relkit patch-rollback%s%s  # then reboot, and go on", m.opt.flags(), o.same())
+				"relkit patch-rollback%s%s --last %d  # then reboot, and go on", m.opt.flags(), o.same(), i+1)
 		}
 	}
 	return nil
