@@ -77,6 +77,9 @@ func (p *Project) Due(ctx context.Context, opt Options) (err error) {
 			return r.err
 		}
 	}
+	if outcomes, err = r.outages(outcomes); err != nil {
+		return err
+	}
 	outcomes = slices.DeleteFunc(outcomes, func(o outcome) bool { return failure.Of(o.err) == failure.Busy && o.err != nil })
 	return p.verdict(ctx, outcomes)
 }

@@ -79,6 +79,9 @@ func (r *runner) run(ctx context.Context, c *Cell) outcome {
 		return outcome{err: err}
 	}
 	b, err := r.locked(ctx, c)
+	if b == nil && ctx.Err() == nil {
+		err = errors.Join(err, r.recordDown(c, err))
+	}
 	r.announce(c.Name)
 	return outcome{build: b, err: err}
 }
@@ -121,13 +124,13 @@ func (r *runner) locked(ctx context.Context, c *Cell) (b *record.Build, err erro
 func (r *runner) onWorker(ctx context.Context, c *Cell, was *record.Build) (b *record.Build, err error) {
 	down, err := r.up(ctx, c.Worker)
 	if err != nil {
-		return nil, fmt.Errorf("builder %s: worker %q: %w", c.Name, c.Worker.Name, err)
+		return nil, fmt.Errorf("builder %s: %w", c.Name, &downError{"worker", c.Worker.Name, err})
 	}
 	defer func() { err = errors.Join(err, down()) }()
 	cookie := process.NewCookie()
 	on, err := r.open(ctx, c, cookie)
 	if err != nil {
-		return nil, fmt.Errorf("builder %s: worker %q: %w", c.Name, c.Worker.Name, err)
+		return nil, fmt.Errorf("builder %s: %w", c.Name, &downError{"worker", c.Worker.Name, err})
 	}
 	defer func() {
 		if cerr := on.Close(); !worker.IsLost(err) { // what is lost has no good end

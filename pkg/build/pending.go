@@ -36,6 +36,8 @@ type pending struct {
 	Owed []owed `json:"owed,omitempty"`
 	// Cut are builds for a change that were cut off, by the builder's name with its cell.
 	Cut map[string]cutOff `json:"cut,omitempty"`
+	// Down are the sources and workers that could not be used last, by downError.key.
+	Down map[string]outage `json:"down,omitempty"`
 }
 
 // pendingSource is the head of a source, and since when it is known.
