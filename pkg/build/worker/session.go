@@ -159,13 +159,12 @@ func openRemote(ctx context.Context, w config.Worker, o Options) (*Session, erro
 	}
 	// To read all of relkit takes a while, in which the shell there starts.
 	list, err := binaries()
-	if err == nil {
-		_, err = io.WriteString(l.In, table(list))
-	}
 	if err != nil {
 		l.Kill()
 		return nil, err
 	}
+	// A program that is gone already takes nothing; greet hears what it has said of it.
+	_, _ = io.WriteString(l.In, table(list))
 	// A Slurm job waits for its turn.
 	dir, err := greet(ctx, l, o.Cookie, list, w.Slurm != nil)
 	if err != nil {

@@ -133,6 +133,21 @@ func TestCallAtAStandstill(t *testing.T) {
 	}
 }
 
+// A supervisor that does not keep the limits of a program is given up as well.
+func TestRunAtAStandstill(t *testing.T) {
+	t.Parallel() // it takes as long as killing may
+	s, stall := linked(t, time.Hour)
+	if res, err := s.Run(t.Context(), Job{Argv: []string{"/bin/true"}}); err != nil || !res.OK() {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	stall()
+	start := time.Now()
+	_, err := s.Run(t.Context(), Job{Argv: []string{"/bin/true"}, Timeout: 500 * time.Millisecond, Grace: 500 * time.Millisecond})
+	if d := time.Since(start); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "a program has been at a standstill for 21s") || d < answerTime || d > answerTime+20*time.Second {
+		t.Errorf("after %v: %v", d, err)
+	}
+}
+
 type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
