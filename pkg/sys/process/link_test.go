@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -140,6 +141,9 @@ func TestRunAtAStandstill(t *testing.T) {
 	if res, err := s.Run(t.Context(), Job{Argv: []string{"/bin/true"}}); err != nil || !res.OK() {
 		t.Fatalf("%+v, %v", res, err)
 	}
+	// As Command's link does: the program that carries it ends.
+	cut := s.link.Kill
+	s.link.Kill = func() { cut(); _ = syscall.Kill(s.link.pid, syscall.SIGKILL) }
 	stall()
 	start := time.Now()
 	_, err := s.Run(t.Context(), Job{Argv: []string{"/bin/true"}, Timeout: 500 * time.Millisecond, Grace: 500 * time.Millisecond})
