@@ -290,7 +290,7 @@ func (s state) noteUntold(o notify.Outcome) error {
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(events, func(e record.BuildEvent) bool { return e.Number == o.Number })
+	i := slices.IndexFunc(events, func(e record.BuildEvent) bool { return e.Builder == o.Builder && e.Number == o.Number })
 	if i < 0 {
 		return nil
 	}

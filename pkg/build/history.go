@@ -10,6 +10,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/relkit/relkit/pkg/format/record"
 	"github.com/relkit/relkit/pkg/sys/lock"
@@ -59,11 +61,32 @@ func tornTail(f *os.File) (bool, error) {
 	return last[0] != '\n', err
 }
 
-// History lists the builds of a builder that have ended, oldest first; of all
-// builders where the name is "". Bad counts lines that cannot be read, such as
-// one that a power cut tore.
+// History lists the builds of a builder that have ended, oldest first: of a cell, of
+// all cells of a matrix, of all builders where the name is "". Bad counts lines that
+// cannot be read, such as one that a power cut tore.
 func (p *Project) History(builder string) (events []record.BuildEvent, bad int, err error) {
-	return p.state.history(builder)
+	if events, bad, err = p.state.history(builder); len(events) > 0 || builder == "" || err != nil {
+		return events, bad, err
+	}
+	for i := range p.cfg.Builders {
+		if p.cfg.Builders[i].Name == builder || slices.Contains(p.cellsOf(p.cfg.Builders[i].Name), builder) {
+			return nil, bad, nil // it was never built
+		}
+	}
+	name, _, _ := strings.Cut(builder, "[")
+	return nil, bad, p.unknown(builder, name)
+}
+
+// cellsOf lists the names of the cells of a matrix; none of what is none.
+func (p *Project) cellsOf(builder string) (names []string) {
+	for i := range p.cfg.Builders {
+		if b := &p.cfg.Builders[i]; b.Name == builder && len(b.Matrix) > 0 {
+			for _, c := range p.expand(i) {
+				names = append(names, c.Name)
+			}
+		}
+	}
+	return names
 }
 
 func (s state) history(builder string) (events []record.BuildEvent, bad int, err error) {
@@ -97,7 +120,7 @@ func (s state) history(builder string) (events []record.BuildEvent, bad int, err
 			switch {
 			case derr != nil:
 				bad++
-			case builder != "" && e.Builder != builder:
+			case builder != "" && e.Builder != builder && !strings.HasPrefix(e.Builder, builder+"["):
 			case again: // finished twice: by a run that was killed and by the one after it
 				events[at] = e
 			default:

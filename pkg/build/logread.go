@@ -133,7 +133,7 @@ func (p *Project) number(builder, text string) (int, error) {
 	if text == lastLink || text == goodLink {
 		target, err := os.Readlink(dir)
 		if err != nil {
-			return 0, failure.Errorf(failure.Usage, "builder %q has no build %q", builder, text)
+			return 0, p.noBuild(builder, text)
 		}
 		text = target
 	}
@@ -143,7 +143,16 @@ func (p *Project) number(builder, text string) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || !slices.Contains(numbers, n) {
-		return 0, failure.Errorf(failure.Usage, "builder %q has no build %q", builder, text)
+		return 0, p.noBuild(builder, text)
 	}
 	return n, nil
+}
+
+// noBuild says that a builder has no such build, and what it is that has.
+func (p *Project) noBuild(builder, text string) error {
+	if cells := p.cellsOf(builder); len(cells) > 0 {
+		err := failure.Errorf(failure.Usage, "builder %q is a matrix: its cells are %s", builder, strings.Join(cells, " "))
+		return failure.WithHint(err, "relkit build --log %s%s", failure.Word(cells[0]+"/"+text), p.given)
+	}
+	return failure.Errorf(failure.Usage, "builder %q has no build %q", builder, text)
 }
