@@ -24,7 +24,7 @@ const gitConfig = "[user]\nname = A U Thor\nemail = a@example.com\n[init]\ndefau
 // TestBuildScript runs testdata/build/*.txtar: relkit build as a user types it,
 // with the project of examples/build in $WORK/checksum.
 func TestBuildScript(t *testing.T) {
-	relkittest.Need(t, "git", "gcc", "make", "sha256sum", "zstd", "svn", "hg")
+	relkittest.Need(t, "git", "gcc", "make", "sha256sum", "zstd", "svn", "hg", "ssh-keygen")
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/build",
 		RequireExplicitExec: true,

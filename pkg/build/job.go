@@ -97,6 +97,9 @@ func (r *runner) locked(ctx context.Context, c *Cell) (b *record.Build, err erro
 			return nil, r.unchanged(ctx, c, err)
 		}
 	}
+	if err := r.checkSigner(ctx, c); err != nil {
+		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
+	}
 	release, err := r.takeLocks(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("builder %s: %w", c.Name, err)
@@ -170,7 +173,7 @@ func (r *runner) onWorker(ctx context.Context, c *Cell, was *record.Build) (b *r
 	}
 	// The worker puts its part in order while the record is being written.
 	go on.Close()
-	return j.build, j.end(failed, err)
+	return j.build, j.end(ctx, failed, err)
 }
 
 // unchanged ends with a cell that is not built, err being why that is not known.
@@ -420,8 +423,12 @@ func (j *job) execute(ctx context.Context) (failed string, err error) {
 }
 
 // end writes the record: whatever happened, and whoever asked to stop.
-func (j *job) end(failed string, err error) error {
+func (j *job) end(ctx context.Context, failed string, err error) error {
 	b := j.build
+	b.Finished = time.Now().UTC().Truncate(time.Millisecond)
+	if err == nil && failed == "" {
+		failed, err = j.attest(ctx)
+	}
 	switch {
 	case err != nil && errors.Is(err, context.Canceled):
 		b.Status, b.Error = record.BuildInterrupted, config.Redact(err.Error())
@@ -437,7 +444,6 @@ func (j *job) end(failed string, err error) error {
 		_, oerr := j.r.p.state.oweAgain(b, &j.running)
 		terr = errors.Join(terr, oerr)
 	}
-	b.Finished = time.Now().UTC().Truncate(time.Millisecond)
 	b.DurationSeconds = seconds(b.Finished.Sub(b.Started))
 	ferr := j.r.p.state.finish(b)
 	j.r.opt.Log.Info(fmt.Sprintf("%s %s after %.1f s%s", j.label(), b.Status, b.DurationSeconds, j.testSummary()))

@@ -14,6 +14,7 @@ import (
 
 	"github.com/relkit/relkit/pkg/config"
 	"github.com/relkit/relkit/pkg/failure"
+	"github.com/relkit/relkit/pkg/format/digest"
 )
 
 // defaultState is the state folder beside relkit.toml where none is configured.
@@ -31,6 +32,8 @@ type Project struct {
 	// file is relkit.toml, and stateGiven the state folder where it is not the
 	// configured one: absolute, for command lines that are pasted anywhere.
 	file, stateGiven string
+	// digest is of relkit.toml as it was read.
+	digest digest.Digest
 	// given is what a command line needs more to mean this project, for hints.
 	given string
 }
@@ -53,7 +56,7 @@ func Open(file, stateDir string) (*Project, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Project{cfg: cfg, dir: filepath.Dir(abs), file: abs}
+	p := &Project{cfg: cfg, dir: filepath.Dir(abs), file: abs, digest: digest.Of(data)}
 	dir := p.abs(cfg.Project.State)
 	switch {
 	case stateDir != "":

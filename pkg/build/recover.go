@@ -70,6 +70,11 @@ func (r *runner) recover(name string) (*record.Build, error) {
 			return nil, err
 		}
 	}
+	// What was signed of a build that did not get to say that it succeeded is no
+	// word on one that did.
+	if err := os.Remove(filepath.Join(dir, record.ProvenanceFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	b = r.interrupted(name, n, was)
 	// Before finish: what is killed in between does this again, and owes no more for it.
 	left, err := s.oweAgain(b, &was)

@@ -44,6 +44,12 @@ func killedAfter(t *testing.T, s state, what string) {
 		}
 		return
 	}
+	if err := os.WriteFile(filepath.Join(s.build("fw", n), record.ProvenanceFile), []byte("{}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if what == "provenance" {
+		return
+	}
 	b.Status, b.Finished = record.BuildSuccess, r.Started.Add(time.Second)
 	data, err := b.Encode()
 	if err != nil {
@@ -67,7 +73,7 @@ func killedAfter(t *testing.T, s state, what string) {
 
 func TestTheNextRunPutsInOrderWhatAKilledOneLeft(t *testing.T) {
 	for what, want := range map[string]record.BuildStatus{
-		"number": record.BuildInterrupted, "torn": record.BuildInterrupted, "start": record.BuildInterrupted, "log": record.BuildInterrupted,
+		"number": record.BuildInterrupted, "torn": record.BuildInterrupted, "start": record.BuildInterrupted, "log": record.BuildInterrupted, "provenance": record.BuildInterrupted,
 		"record": record.BuildSuccess, "history": record.BuildSuccess, "links": record.BuildSuccess,
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -100,6 +106,9 @@ func TestTheNextRunPutsInOrderWhatAKilledOneLeft(t *testing.T) {
 			}
 			if want == record.BuildInterrupted && (!strings.Contains(r.Error, "was killed") || r.Started.IsZero() || r.Finished.Before(r.Started)) {
 				t.Errorf("%+v", r)
+			}
+			if _, err := os.Stat(filepath.Join(s.build("fw", 2), record.ProvenanceFile)); (err == nil) != (want == record.BuildSuccess) {
+				t.Errorf("its provenance: %v", err)
 			}
 			if _, err := os.Stat(filepath.Join(s.build("fw", 2), runningFile)); err == nil {
 				t.Error("the running mark is still there")

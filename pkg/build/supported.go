@@ -36,7 +36,6 @@ func (p *Project) supported(c *Cell) error {
 		what  string
 	}{
 		{at("artifacts", "sbom"), len(b.Artifacts.SBOM) > 0, "SBOMs are"},
-		{at("artifacts", "provenance"), b.Artifacts.Provenance, "provenance is"},
 	} {
 		if k.given {
 			return no(k.key, "builder %q: %s", b.Name, k.what)

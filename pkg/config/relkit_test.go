@@ -207,6 +207,9 @@ func TestRelkitMistakes(t *testing.T) {
 		{`run = ["make"]`, "run = [\"make\"]\n[builder.artifacts]\npaths = [\"x\"]\n[builder.repro]\nvary = [\"path\", \"path\"]", `f:19:17: builder.repro.vary: "path" stands twice`},
 		{`run = ["make"]`, "run = [\"make\"]\n[builder.repro]\nvary = [\"path\"]", `f:16:1: builder.repro: builder "fw" keeps no artifacts to compare`},
 		{`run = ["make"]`, "run = [\"make\"]\n[builder.artifacts]\npaths = [\"/etc/*\"]", `want one that is relative`},
+		{`run = ["make"]`, "run = [\"make\"]\n[builder.artifacts]\npaths = [\"x\"]\nkey = \"k\"", `f:18:1: builder.artifacts.key: there is nothing to sign`},
+		{`run = ["make"]`, "run = [\"make\"]\n[builder.artifacts]\npaths = [\"x\"]\nprovenance = true", `f:18:1: builder.artifacts.provenance: artifacts.key, the SSH key`},
+		{`run = ["make"]`, "run = [\"make\"]\n[builder.artifacts]\nprovenance = true\nkey = \"k\"", `f:17:1: builder.artifacts.provenance: builder "fw" keeps no artifacts`},
 		{"[project]\nname = \"fw\"", "[project]", `f:1:1: project.name is missing`},
 	} {
 		text := strings.Replace(small, c.old, c.new, 1)

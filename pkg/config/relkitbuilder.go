@@ -51,12 +51,10 @@ func (r *Relkit) checkBuilder(i int) {
 	for n, p := range b.Artifacts.Paths {
 		r.checkGlob(at("artifacts", "paths", n), "builder.artifacts.paths", p)
 	}
-	if b.Artifacts.Key != "" && !b.Artifacts.Provenance {
-		r.mistakef(at("artifacts", "key"), "builder.artifacts.key: there is nothing to sign: artifacts.provenance is not true")
-	}
 	for n, f := range b.Artifacts.SBOM {
 		r.oneOf(at("artifacts", "sbom", n), "builder.artifacts.sbom", f, "cyclonedx", "spdx")
 	}
+	r.checkProvenance(i, at)
 	if b.Repro != nil {
 		for n, v := range b.Repro.Vary {
 			r.oneOf(at("repro", "vary", n), "builder.repro.vary", v, Variations...)
@@ -67,6 +65,19 @@ func (r *Relkit) checkBuilder(i int) {
 		if len(b.Artifacts.Paths) == 0 {
 			r.mistakef(at("repro"), "builder.repro: builder %q keeps no artifacts to compare: artifacts.paths is missing", b.Name)
 		}
+	}
+}
+
+// checkProvenance wants a key to sign with, and something to sign about.
+func (r *Relkit) checkProvenance(i int, at func(...any) []any) {
+	a := &r.Builders[i].Artifacts
+	switch {
+	case a.Key != "" && !a.Provenance:
+		r.mistakef(at("artifacts", "key"), "builder.artifacts.key: there is nothing to sign: artifacts.provenance is not true")
+	case a.Provenance && a.Key == "":
+		r.mistakef(at("artifacts", "provenance"), "builder.artifacts.provenance: artifacts.key, the SSH key to sign with, is missing")
+	case a.Provenance && len(a.Paths) == 0:
+		r.mistakef(at("artifacts", "provenance"), "builder.artifacts.provenance: builder %q keeps no artifacts to speak of: artifacts.paths is missing", r.Builders[i].Name)
 	}
 }
 

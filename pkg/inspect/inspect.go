@@ -20,6 +20,7 @@ import (
 	"github.com/relkit/relkit/pkg/failure"
 	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/patch"
+	"github.com/relkit/relkit/pkg/format/record"
 	"github.com/relkit/relkit/pkg/format/signature"
 	"github.com/relkit/relkit/pkg/format/trustdoc"
 )
@@ -159,6 +160,17 @@ func (res *Result) document(ctx context.Context, r io.Reader, o Options) error {
 		if err := res.folder(ctx, o); err != nil {
 			return err
 		}
+	}
+	if doc, ok := res.Document.(*record.Build); ok && o.Folder && doc.Provenance != nil {
+		if !signed(res.File) {
+			return res.provenance(doc, o)
+		}
+		// Signed twice: the record as documents are, and the provenance by the builder.
+		if err := res.verifySigned(b, head.Schema, o); err != nil {
+			return err
+		}
+		o.Policy.Require = nil
+		return res.provenance(doc, o)
 	}
 	return res.verifySigned(b, head.Schema, o)
 }

@@ -90,6 +90,21 @@ type Build struct {
 	Artifacts []BuildArtifact `json:"artifacts"`
 	// Repro is the second build that this one was compared with, where it was.
 	Repro *BuildRepro `json:"repro,omitempty"`
+	// Provenance is what was signed about the build, where it was.
+	Provenance *BuildProvenance `json:"provenance,omitempty"`
+}
+
+// ProvenanceFile is a build's signed provenance, in the build's folder.
+const ProvenanceFile = "provenance.dsse.json"
+
+// BuildProvenance is the signed provenance of a build.
+type BuildProvenance struct {
+	// Path is ProvenanceFile.
+	Path      string        `json:"path"`
+	SizeBytes int64         `json:"size_bytes"`
+	Digest    digest.Digest `json:"digest"`
+	// Key is the fingerprint of the key that signed.
+	Key string `json:"key"`
 }
 
 // BuildRelkit is the relkit that built.
@@ -294,6 +309,9 @@ func (b *Build) check() error {
 		if err := b.Repro.check(); err != nil {
 			return fmt.Errorf("repro: %w", err)
 		}
+	}
+	if p := b.Provenance; p != nil && (p.Path != ProvenanceFile || p.SizeBytes < 1 || p.Digest.IsZero()) {
+		return fmt.Errorf("provenance: bad file %q", p.Path)
 	}
 	return checkArtifacts(b.Artifacts)
 }

@@ -131,3 +131,14 @@ func ParsePrivateKey(pemBytes []byte, passphrase func() ([]byte, error)) (ssh.Si
 	}
 	return signer, CheckKey(signer.PublicKey())
 }
+
+// EncryptedKey is the public key of a private key file that has a passphrase; nil
+// for one that has none, and for PEM, which does not say.
+func EncryptedKey(pemBytes []byte) ssh.PublicKey {
+	_, err := ssh.ParsePrivateKey(pemBytes)
+	var missing *ssh.PassphraseMissingError
+	if errors.As(err, &missing) {
+		return missing.PublicKey
+	}
+	return nil
+}

@@ -21,10 +21,11 @@ import (
 // The namespaces of relkit's signatures: a signature made for one purpose is
 // none for another.
 const (
-	NamespaceSignoff = "relkit-signoff" // "this patch is good", by a role
-	NamespaceChannel = "relkit-channel" // what a channel offers
-	NamespaceTrust   = "relkit-trust"   // who may sign as what
-	NamespaceAudit   = "relkit-audit"   // how far an audit log goes, by its machine
+	NamespaceSignoff    = "relkit-signoff"    // "this patch is good", by a role
+	NamespaceChannel    = "relkit-channel"    // what a channel offers
+	NamespaceTrust      = "relkit-trust"      // who may sign as what
+	NamespaceAudit      = "relkit-audit"      // how far an audit log goes, by its machine
+	NamespaceProvenance = "relkit-provenance" // what a build's artifacts were made of
 )
 
 // MaxSize bounds an armored signature in bytes: a 16384-bit RSA key's is under 8 KiB.
