@@ -111,7 +111,7 @@ func (r *runner) putInOrder(name string, level slog.Level) error {
 		return fmt.Errorf("builder %s: putting an earlier run in order: %w", name, err)
 	}
 	if b != nil {
-		r.opt.Log.Log(context.Background(), level, fmt.Sprintf("%s/%d: relkit was killed while it built; recorded: %s: %s", name, b.Number, b.Status, b.Error))
+		r.opt.Log.Log(context.Background(), level, fmt.Sprintf("%s/%d: an earlier run left it; recorded as %s: %s", name, b.Number, b.Status, b.Error))
 	}
 	return nil
 }

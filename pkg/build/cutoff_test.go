@@ -61,7 +61,7 @@ func TestDueBuildsOnceMoreWhatWasKilled(t *testing.T) {
 	b.at("2026-11-23T02:30:00Z")
 	b.owe()
 	b.cutNow("fw", "schedule", nil)
-	if got := b.due(); len(got) != 1 || got[0] != "fw/2 schedule" || !strings.Contains(b.notes.String(), "level=ERROR msg=\"fw/1: relkit was killed") {
+	if got := b.due(); len(got) != 1 || got[0] != "fw/2 schedule" || !strings.Contains(b.notes.String(), "level=ERROR msg=\"fw/1: an earlier run left it; recorded as interrupted: relkit (process 4711) was killed") {
 		t.Errorf("built %q\n%s", got, b.notes.String())
 	}
 	b.wantTold("[fw] fw/1 was interrupted")

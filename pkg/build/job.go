@@ -348,7 +348,7 @@ func (j *job) begin(ctx context.Context, was *record.Build, reason, cookie strin
 	}
 	j.running = running{Owed: owes, Started: j.build.Started, Reason: reason, Cookie: cookie, PID: os.Getpid(), Partial: j.build}
 	if err := s.start(j.cell.Name, n, j.running); err != nil {
-		return err
+		return errors.Join(err, os.Remove(j.dir)) // nothing is in it, and nothing was built
 	}
 	if err := s.settleOwed(j.cell); err != nil {
 		return err
@@ -446,6 +446,9 @@ func (j *job) end(ctx context.Context, failed string, err error) error {
 	}
 	b.DurationSeconds = seconds(b.Finished.Sub(b.Started))
 	ferr := j.r.p.state.finish(b)
+	if ferr != nil {
+		j.r.p.state.markUnwritten(b.Builder, b.Number)
+	}
 	j.r.opt.Log.Info(fmt.Sprintf("%s %s after %.1f s%s", j.label(), b.Status, b.DurationSeconds, j.testSummary()))
 	if err != nil {
 		err = fmt.Errorf("build %s/%d: %w", b.Builder, b.Number, err)

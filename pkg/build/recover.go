@@ -102,6 +102,9 @@ func (r *runner) interrupted(name string, n int, was running) *record.Build {
 	if was.PID > 0 {
 		b.Error = fmt.Sprintf("relkit (process %d) was killed", was.PID)
 	}
+	if r.p.state.isUnwritten(name, n) {
+		b.Status, b.Error = record.BuildError, "its record could not be written, as on a full disk"
+	}
 	b.Started = was.Started.UTC()
 	// The newest change to a log is the last that is known of it.
 	b.Finished = b.Started
@@ -113,4 +116,25 @@ func (r *runner) interrupted(name string, n int, was running) *record.Build {
 	}
 	b.DurationSeconds = b.Finished.Sub(b.Started).Seconds()
 	return b
+}
+
+// unwrittenMode marks, on runningFile, a build whose record could not be written: a
+// mode needs no room on a disk that has none.
+const unwrittenMode = 0o744
+
+// markUnwritten notes that a build has ended without its record. What cannot be
+// noted either is taken for killed.
+func (s state) markUnwritten(name string, n int) {
+	_ = os.Chmod(filepath.Join(s.build(name, n), runningFile), unwrittenMode)
+}
+
+func (s state) isUnwritten(name string, n int) bool {
+	info, err := os.Lstat(filepath.Join(s.build(name, n), runningFile))
+	return err == nil && info.Mode().Perm() == unwrittenMode
+}
+
+// written tells whether a build has its record.
+func (s state) written(b *record.Build) bool {
+	info, err := os.Lstat(filepath.Join(s.build(b.Builder, b.Number), recordFile))
+	return err == nil && info.Mode().IsRegular()
 }

@@ -159,3 +159,22 @@ func TestARecordOfAnotherVersionStopsNothing(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// A build whose record cannot be written, as on a full disk, is none that was killed:
+// the next run says what it was, and nobody is shown the folder as a build.
+func TestARecordThatCannotBeWritten(t *testing.T) {
+	// A folder in the record's place is what no rename replaces.
+	b := newBench(t, builder("mkdir -p $HOME/state/builds/fw/000001/build.json/x", "", ""), nil)
+	if err := b.run(); err == nil || len(b.built) != 0 {
+		t.Fatalf("%v, shown %+v", err, b.built)
+	}
+	if err := os.RemoveAll(b.path("state/builds/fw/000001/build.json")); err != nil {
+		t.Fatal(err)
+	}
+	b.write("relkit.toml", head+builder("true", "", ""))
+	b.must()
+	r, err := (state{b.path("state")}).load("fw", 1)
+	if err != nil || r.Status != record.BuildError || !strings.Contains(r.Error, "could not be written") {
+		t.Errorf("%v, %+v", err, r)
+	}
+}

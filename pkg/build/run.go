@@ -203,7 +203,7 @@ func (r *runner) ended(o *outcome) (stop bool) {
 	if o.build != nil && o.build.IsTry() && o.build.Status == record.BuildSuccess {
 		r.tried[o.build.Builder] = o.build
 	}
-	if o.build != nil && r.opt.Done != nil && r.err == nil {
+	if o.build != nil && r.opt.Done != nil && r.err == nil && r.p.state.written(o.build) {
 		if r.err = r.opt.Done(o.build, r.p.state.build(o.build.Builder, o.build.Number)); r.err != nil {
 			stop = true
 		}
