@@ -114,7 +114,7 @@ func (x *Tx) saveDisplaced(i int, known map[string]bool) error {
 func (x *Tx) isOurs(slot string, info fsys.Info, step *journal.Step, known map[string]bool) (bool, error) {
 	e := step.New
 	lasts := !x.plan.Tops[step.Top].Renumbers
-	if step.Old != nil && lasts && info.Ino == step.OldInode && info.Kind == step.Old.Kind {
+	if step.Old != nil && lasts && info.Ino == step.OldInode && fits(info, step.Old) {
 		return true, nil
 	}
 	switch {

@@ -135,29 +135,37 @@ const (
 	newSide
 )
 
-// identify tells which side of a swap an inode is: by its number, and where no
-// number fits, by its content. Where numbers do not last, content comes first.
+// identify tells which side of a swap an inode is. Its number says so where what else
+// is known without reading it fits that side alone. Where it does not, somebody has
+// changed the inode, or the whole tree is a copy, restored from a backup say, in
+// which the numbers mean nothing, or others: then it is the content, and the number
+// only where that is neither side's. Where numbers do not last, content comes first.
 func (x *Tx) identify(name string, info fsys.Info, step *journal.Step) (side, error) {
-	byNumber := func() (side, error) {
-		return oneSide(info.Ino == step.OldInode && info.Kind == step.Old.Kind, info.Ino == step.NewInode && info.Kind == step.New.Kind), nil
+	number := oneSide(info.Ino == step.OldInode && info.Kind == step.Old.Kind, info.Ino == step.NewInode && info.Kind == step.New.Kind)
+	if number != neither && number == oneSide(fits(info, step.Old), fits(info, step.New)) && !x.plan.Tops[step.Top].Renumbers {
+		return number, nil
 	}
-	byContent := func() (side, error) {
-		isOld, err := x.looksLike(name, info, step.Old)
-		if err != nil {
-			return neither, err
-		}
-		isNew, err := x.looksLike(name, info, step.New)
-		return oneSide(isOld, isNew), err
+	isOld, err := x.looksLike(name, info, step.Old)
+	if err != nil {
+		return neither, err
 	}
-	first, second := byNumber, byContent
-	if x.plan.Tops[step.Top].Renumbers {
-		first, second = second, first
+	isNew, err := x.looksLike(name, info, step.New)
+	if content := oneSide(isOld, isNew); err != nil || content != neither {
+		return content, err
 	}
-	is, err := first()
-	if err != nil || is != neither {
-		return is, err
+	return number, nil
+}
+
+// fits tells whether what stat(2) says of an inode is what it says of e's; a folder's
+// times move with what is in it.
+func fits(info fsys.Info, e *manifest.Entry) bool {
+	switch {
+	case info.Kind != e.Kind || info.Kind != manifest.Symlink && info.Mode != e.Mode || info.UID != e.UID || info.GID != e.GID:
+		return false
+	case info.Kind == manifest.Dir:
+		return true
 	}
-	return second()
+	return info.ModTime == e.ModTime && (info.Kind != manifest.File || info.Size == e.Size)
 }
 
 // oneSide is the side that alone holds.
