@@ -19,7 +19,7 @@ import (
 // freeValues are the words of the help for what no shell can know. A new word is
 // decided about here, in fileValues or in dirValues.
 var freeValues = strings.Fields("[BUILDER ADDR:PORT B BUILDER/N BUILDER/N[/STEP] CLASS CMD DEST EXPR GLOB HASH ID K=V KEY MODEL N NAME NAME NAME:VERSION " +
-	"NAME=VALUE [ID] R ROLE ROLE SHARE SHARE[@TIME] SPAN TIME UNIT VERSION COMMAND SIZE WINDOW PRODUCT ROLE=N TEXT PATH=SIZE")
+	"NAME=VALUE [ID] [SOURCE=]R ROLE SHARE SHARE[@TIME] SPAN TIME UNIT VERSION COMMAND SIZE WINDOW PRODUCT ROLE=N TEXT PATH=SIZE")
 
 func TestCompletionKnowsEveryValue(t *testing.T) {
 	for _, c := range completionTable(testEnv("", nil, nil, nil)) {

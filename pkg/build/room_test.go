@@ -19,7 +19,7 @@ func TestWorkersFullDisk(t *testing.T) {
 	relkittest.NeedRoot(t)
 	relkittest.Need(t, "mount", "umount")
 	fill := `[ ! -e fill ] || head -c 300000000 /dev/zero >big || { [ ! -e tidy ] || rm big; exit 1; }`
-	eachKind(t, builder(fill, "", "")+"[[builder]]\nname = \"other\"\n[[builder.step]]\nname = \"a\"\nsh = \"echo more >>kept; wc -l <kept\"\n", nil, func(t *testing.T, b *bench, p *place) {
+	eachKind(t, builder(fill, "", "")+"[[builder]]\nname = \"other\"\nsources = [\"fw\"]\ncheckout = \"incremental\"\n[[builder.step]]\nname = \"a\"\nsh = \"echo more >>kept; wc -l <kept\"\n", nil, func(t *testing.T, b *bench, p *place) {
 		if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", p.dir).CombinedOutput(); err != nil {
 			t.Fatalf("mount: %v: %s", err, out)
 		}
