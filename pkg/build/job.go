@@ -427,6 +427,9 @@ func (j *job) end(ctx context.Context, failed string, err error) error {
 	b := j.build
 	b.Finished = time.Now().UTC().Truncate(time.Millisecond)
 	if err == nil && failed == "" {
+		err = j.writeSBOMs(ctx)
+	}
+	if err == nil && failed == "" {
 		failed, err = j.attest(ctx)
 	}
 	switch {

@@ -46,7 +46,6 @@ func TestKeysThatAreNotSupportedAreRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"[[worker]]\nname = \"el9\"\nssh = \"a b\"\n" + one + "on = \"el9\"\n" + step:                       `:16:1: worker "el9": bad host "a b", want [USER@]HOST[:PORT]`,
 		"[[worker]]\nname = \"el9\"\nslurm = {}\ndir = \"rel\"\n" + one + "on = \"el9\"\n" + step:           `:17:1: worker "el9": dir "rel" is not absolute`,
-		one + step + "[builder.artifacts]\npaths = [\"a\"]\nsbom = [\"spdx\"]\n":                            `SBOMs are not supported`,
 		"[[source]]\nname = \"s\"\nvcs = \"cvs\"\nurl = \"cvs://x\"\n" + one + "sources = [\"s\"]\n" + step: `:16:1: source "s": vcs "cvs" is not supported`,
 	} {
 		b.write("relkit.toml", head+text)

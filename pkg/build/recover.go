@@ -70,10 +70,12 @@ func (r *runner) recover(name string) (*record.Build, error) {
 			return nil, err
 		}
 	}
-	// What was signed of a build that did not get to say that it succeeded is no
-	// word on one that did.
-	if err := os.Remove(filepath.Join(dir, record.ProvenanceFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	// What was said, and signed, of a build that did not get to say that it succeeded
+	// is no word on one that did.
+	for _, file := range []string{record.ProvenanceFile, record.SBOMFile("cyclonedx"), record.SBOMFile("spdx")} {
+		if err := os.Remove(filepath.Join(dir, file)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 	}
 	b = r.interrupted(name, n, was)
 	// Before finish: what is killed in between does this again, and owes no more for it.
@@ -98,6 +100,7 @@ func (r *runner) interrupted(name string, n int, was running) *record.Build {
 		b = &record.Build{Project: r.p.cfg.Project.Name, Reason: was.Reason, Relkit: record.BuildRelkit{Version: r.opt.Version}}
 	}
 	b.Schema, b.Builder, b.Number = record.BuildSchema, name, n
+	b.SBOM, b.Provenance = nil, nil // recover has removed them
 	b.Status, b.Error = record.BuildInterrupted, "relkit was killed"
 	if was.PID > 0 {
 		b.Error = fmt.Sprintf("relkit (process %d) was killed", was.PID)

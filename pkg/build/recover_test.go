@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/relkit/relkit/pkg/format/digest"
 	"github.com/relkit/relkit/pkg/format/record"
 )
 
@@ -22,6 +23,7 @@ func killedAfter(t *testing.T, s state, what string) {
 	}
 	r := running{Started: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC), Reason: "change", Cookie: strings.Repeat("k", 32), PID: 4711}
 	b := &record.Build{Schema: record.BuildSchema, Project: "fw", Builder: "fw", Number: n, Status: record.BuildInterrupted, Reason: "change", Started: r.Started}
+	b.SBOM = []record.BuildSBOM{{Format: "spdx", Path: record.SBOMFile("spdx"), SizeBytes: 2, Digest: digest.Of([]byte("{}"))}}
 	r.Partial = b
 	if err := s.start("fw", n, r); err != nil {
 		t.Fatal(err)
@@ -103,6 +105,9 @@ func TestTheNextRunPutsInOrderWhatAKilledOneLeft(t *testing.T) {
 			r, err := s.load("fw", 2)
 			if err != nil || r.Status != want || events[1].Status != want {
 				t.Fatalf("%v, %+v", err, r)
+			}
+			if want == record.BuildInterrupted && len(r.SBOM) > 0 {
+				t.Errorf("it lists %+v", r.SBOM)
 			}
 			if want == record.BuildInterrupted && (!strings.Contains(r.Error, "was killed") || r.Started.IsZero() || r.Finished.Before(r.Started)) {
 				t.Errorf("%+v", r)

@@ -16,7 +16,6 @@ func (p *Project) supported(c *Cell) error {
 	no := func(path []any, format string, args ...any) error {
 		return p.cfg.ErrorAt(path, format+" not supported by this version", args...)
 	}
-	at := func(key ...any) []any { return append([]any{"builder", c.index}, key...) }
 	for i, w := range p.cfg.Workers {
 		if w.Name != c.Worker.Name && !slices.ContainsFunc(c.spare, func(s config.Worker) bool { return s.Name == w.Name }) {
 			continue
@@ -28,17 +27,6 @@ func (p *Project) supported(c *Cell) error {
 	for i, s := range p.cfg.Sources {
 		if slices.Contains(b.Sources, s.Name) && !source.Supported(s.VCS) {
 			return no([]any{"source", i, "vcs"}, "source %q: vcs %q is", s.Name, s.VCS)
-		}
-	}
-	for _, k := range []struct {
-		key   []any
-		given bool
-		what  string
-	}{
-		{at("artifacts", "sbom"), len(b.Artifacts.SBOM) > 0, "SBOMs are"},
-	} {
-		if k.given {
-			return no(k.key, "builder %q: %s", b.Name, k.what)
 		}
 	}
 	return nil

@@ -210,6 +210,8 @@ func TestRelkitMistakes(t *testing.T) {
 		{`run = ["make"]`, "run = [\"make\"]\n[builder.artifacts]\npaths = [\"x\"]\nkey = \"k\"", `f:18:1: builder.artifacts.key: there is nothing to sign`},
 		{`run = ["make"]`, "run = [\"make\"]\n[builder.artifacts]\npaths = [\"x\"]\nprovenance = true", `f:18:1: builder.artifacts.provenance: artifacts.key, the SSH key`},
 		{`run = ["make"]`, "run = [\"make\"]\n[builder.artifacts]\nprovenance = true\nkey = \"k\"", `f:17:1: builder.artifacts.provenance: builder "fw" keeps no artifacts`},
+		{`run = ["make"]`, "run = [\"make\"]\n[builder.artifacts]\npaths = [\"x\"]\nsbom = [\"spdx\", \"spdx\"]", `f:18:17: builder.artifacts.sbom: "spdx" stands twice`},
+		{`run = ["make"]`, "run = [\"make\"]\n[builder.artifacts]\nsbom = [\"spdx\"]", `f:17:1: builder.artifacts.sbom: builder "fw" keeps no artifacts`},
 		{"[project]\nname = \"fw\"", "[project]", `f:1:1: project.name is missing`},
 	} {
 		text := strings.Replace(small, c.old, c.new, 1)

@@ -53,6 +53,9 @@ func (r *Relkit) checkBuilder(i int) {
 	}
 	for n, f := range b.Artifacts.SBOM {
 		r.oneOf(at("artifacts", "sbom", n), "builder.artifacts.sbom", f, "cyclonedx", "spdx")
+		if slices.Index(b.Artifacts.SBOM, f) != n {
+			r.mistakef(at("artifacts", "sbom", n), "builder.artifacts.sbom: %q stands twice", f)
+		}
 	}
 	r.checkProvenance(i, at)
 	if b.Repro != nil {
@@ -68,7 +71,7 @@ func (r *Relkit) checkBuilder(i int) {
 	}
 }
 
-// checkProvenance wants a key to sign with, and something to sign about.
+// checkProvenance wants a key to sign with, and something to sign and list.
 func (r *Relkit) checkProvenance(i int, at func(...any) []any) {
 	a := &r.Builders[i].Artifacts
 	switch {
@@ -76,6 +79,8 @@ func (r *Relkit) checkProvenance(i int, at func(...any) []any) {
 		r.mistakef(at("artifacts", "key"), "builder.artifacts.key: there is nothing to sign: artifacts.provenance is not true")
 	case a.Provenance && a.Key == "":
 		r.mistakef(at("artifacts", "provenance"), "builder.artifacts.provenance: artifacts.key, the SSH key to sign with, is missing")
+	case len(a.SBOM) > 0 && len(a.Paths) == 0:
+		r.mistakef(at("artifacts", "sbom"), "builder.artifacts.sbom: builder %q keeps no artifacts to list: artifacts.paths is missing", r.Builders[i].Name)
 	case a.Provenance && len(a.Paths) == 0:
 		r.mistakef(at("artifacts", "provenance"), "builder.artifacts.provenance: builder %q keeps no artifacts to speak of: artifacts.paths is missing", r.Builders[i].Name)
 	}

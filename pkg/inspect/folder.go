@@ -71,6 +71,11 @@ func buildHolds(ctx context.Context, dir string, b *record.Build) error {
 		}
 		sums.WriteString(sumLine(a.Digest, name))
 	}
+	for _, m := range b.SBOM {
+		if err := artifactHolds(ctx, root, m.Path, &record.BuildArtifact{Path: m.Path, Digest: m.Digest}); err != nil {
+			return err
+		}
+	}
 	for _, d := range b.Try {
 		if err := artifactHolds(ctx, root, d.Path, &record.BuildArtifact{Path: d.Path, Digest: d.Digest}); err != nil {
 			return err

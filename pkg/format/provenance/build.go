@@ -46,6 +46,10 @@ func Of(b *record.Build, config digest.Digest) (*Statement, error) {
 		run := &s.Predicate.RunDetails
 		run.Byproducts = append(run.Byproducts, Resource{Name: a.Path, Content: []byte(target), MediaType: symlinkType, Annotations: mode})
 	}
+	for _, m := range b.SBOM {
+		run := &s.Predicate.RunDetails
+		run.Byproducts = append(run.Byproducts, Resource{Name: m.Path, Digest: map[string]string{"sha256": m.Digest.Hex()}})
+	}
 	return s, nil
 }
 

@@ -84,7 +84,8 @@ type Internal struct {
 type Run struct {
 	Builder  Builder  `json:"builder"`
 	Metadata Metadata `json:"metadata"`
-	// Byproducts are the artifacts that are symlinks: they have no digest.
+	// Byproducts are the artifacts that are symlinks, which have no digest, and the
+	// bills of materials.
 	Byproducts []Resource `json:"byproducts,omitempty"`
 }
 

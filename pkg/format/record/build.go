@@ -90,9 +90,24 @@ type Build struct {
 	Artifacts []BuildArtifact `json:"artifacts"`
 	// Repro is the second build that this one was compared with, where it was.
 	Repro *BuildRepro `json:"repro,omitempty"`
+	// SBOM are the bills of materials.
+	SBOM []BuildSBOM `json:"sbom,omitempty"`
 	// Provenance is what was signed about the build, where it was.
 	Provenance *BuildProvenance `json:"provenance,omitempty"`
 }
+
+// BuildSBOM is a bill of materials of the artifacts.
+type BuildSBOM struct {
+	// Format is cyclonedx or spdx.
+	Format string `json:"format"`
+	// Path is SBOMFile of the format.
+	Path      string        `json:"path"`
+	SizeBytes int64         `json:"size_bytes"`
+	Digest    digest.Digest `json:"digest"`
+}
+
+// SBOMFile is the bill of a format, in the build's folder.
+func SBOMFile(format string) string { return "sbom." + format + ".json" }
 
 // ProvenanceFile is a build's signed provenance, in the build's folder.
 const ProvenanceFile = "provenance.dsse.json"
@@ -308,6 +323,11 @@ func (b *Build) check() error {
 	if b.Repro != nil {
 		if err := b.Repro.check(); err != nil {
 			return fmt.Errorf("repro: %w", err)
+		}
+	}
+	for i, s := range b.SBOM {
+		if s.Format != "cyclonedx" && s.Format != "spdx" || s.Path != SBOMFile(s.Format) || s.SizeBytes < 1 || s.Digest.IsZero() || i > 0 && b.SBOM[i-1].Format >= s.Format {
+			return fmt.Errorf("sbom: bad file %q", s.Path)
 		}
 	}
 	if p := b.Provenance; p != nil && (p.Path != ProvenanceFile || p.SizeBytes < 1 || p.Digest.IsZero()) {

@@ -29,6 +29,7 @@ func sampleBuild() *Build {
 		Repro: &BuildRepro{Result: ReproDifferent, Vary: []BuildVariation{{What: "time", Varied: true, How: "1 s later"}}, Differ: 1,
 			Steps:       []BuildStep{{Number: 1, Name: "compile", Argv: []string{"make"}, Status: BuildSuccess, Exit: &exit, Log: "repro/log/01-compile.log.zst"}},
 			Differences: []BuildDifference{{Path: "artifacts/x", What: "mode", First: "0644", Second: "0664"}}, Report: "repro/diffoscope.txt"},
+		SBOM:       []BuildSBOM{{Format: "spdx", Path: "sbom.spdx.json", SizeBytes: 3, Digest: digest.Of([]byte("abc"))}},
 		Provenance: &BuildProvenance{Path: ProvenanceFile, SizeBytes: 3, Digest: digest.Of([]byte("abc")), Key: "SHA256:x"},
 	}
 }
@@ -70,6 +71,7 @@ func TestBuildMistakes(t *testing.T) {
 		"repro: 0 differences, and": func(b *Build) { b.Repro.Differ = 0 },
 		"repro: artifact":           func(b *Build) { b.Repro.Differences[0].What = "content" },
 		`of a report`:               func(b *Build) { b.Repro.Report = "repro/../x" },
+		"sbom: bad file":            func(b *Build) { b.SBOM[0].Path = "sbom.cyclonedx.json" },
 		"provenance: bad file":      func(b *Build) { b.Provenance.Path = "../provenance.dsse.json" },
 		"try: bad diff":             func(b *Build) { b.Try[0].Path = "try/../x" },
 		"need: bad build":           func(b *Build) { b.Needs[0].Number = 0 },
