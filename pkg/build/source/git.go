@@ -27,7 +27,7 @@ func (g *git) shown() string { return config.Redact(g.url) }
 // gitArgv is a git that runs no hook of anybody, leaves housekeeping alone and
 // leaves no file of git LFS out, whatever .lfsconfig and a user's ~/.gitconfig say.
 func gitArgv(args ...string) []string {
-	return append([]string{"git", "-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "advice.detachedHead=false",
+	return append([]string{"git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "gc.auto=0", "-c", "maintenance.auto=false", "-c", "advice.detachedHead=false",
 		"-c", "lfs.fetchinclude=", "-c", "lfs.fetchexclude="}, args...)
 }
 
@@ -89,10 +89,11 @@ func (g *git) noBranch(ctx context.Context, branch string) error {
 
 // prepare makes repo a repository whose origin is the source.
 func (g *git) prepare(ctx context.Context, repo string) error {
-	if _, err := g.host.Stat(ctx, repo, ".git/HEAD"); err != nil {
-		if !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
+	ours, err := g.isOurs(ctx, repo)
+	if err != nil {
+		return err
+	}
+	if !ours {
 		// What stands there is no repository of ours, or a git init that was cut short.
 		if err := g.host.Remove(ctx, repo); err != nil {
 			return err
@@ -112,9 +113,7 @@ func (g *git) prepare(ctx context.Context, repo string) error {
 	if err := g.host.Remove(ctx, locks...); err != nil {
 		return err
 	}
-	// Relative URLs of submodules start from it.
-	_, err := g.run(ctx, repo, "config", "remote.origin.url", g.url)
-	return err
+	return g.trust(ctx, repo)
 }
 
 // Private is what git keeps for itself in a tree.
@@ -263,6 +262,9 @@ func (g *git) Touched(ctx context.Context, repo, old, now string) (paths []strin
 // Checkout puts a commit and its submodules into repo's own tree. Clean removes
 // everything that is not the commit's.
 func (g *git) Checkout(ctx context.Context, repo, revision string, clean bool) error {
+	if err := g.trust(ctx, repo); err != nil { // steps may have run since it was fetched
+		return err
+	}
 	large, err := g.prepareLarge(ctx, repo, revision)
 	if err != nil {
 		return err

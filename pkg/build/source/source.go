@@ -73,8 +73,9 @@ func Open(src config.Source, url string, host Host, env []string, memory Memory)
 	case "svn":
 		return newSVN(tool{host, env, secrets}, url), nil
 	case "hg":
-		// HGPLAIN: as scripts want it, whatever the user's hgrc says.
-		return &hg{tool{host, append(slices.Clone(env), "HGPLAIN=1"), secrets}, url}, nil
+		// HGPLAIN: as scripts want it, whatever the user's hgrc says. HGRCSKIPREPO: what
+		// a step has written into .hg/hgrc names programs to run, as hooks.
+		return &hg{tool{host, append(slices.Clone(env), "HGPLAIN=1", "HGRCSKIPREPO=1"), secrets}, url}, nil
 	case "file":
 		return &files{pristine{tool{host, env, secrets}}, url, memory, src.Name}, nil
 	case "tar":
