@@ -294,6 +294,10 @@ func (g *git) submodules(ctx context.Context, repo string, clean bool) error {
 		}
 		return err
 	}
+	// sync passes over what init has not noted.
+	if _, err := g.run(ctx, repo, "submodule", "--quiet", "init"); err != nil {
+		return err
+	}
 	if _, err := g.run(ctx, repo, "submodule", "--quiet", "sync"); err != nil {
 		return err
 	}

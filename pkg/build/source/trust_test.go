@@ -62,3 +62,18 @@ func TestPoisonedCheckout(t *testing.T) {
 		}
 	}
 }
+
+// A module that moves to another URL is followed, though the configuration that
+// says which modules are in use was written anew.
+func TestModuleMoves(t *testing.T) {
+	r := gitRow(t)
+	r.sh(quietGit + `git config --global protocol.file.allow always
+git init -q mod; cd mod; echo m1 >m; git add -A; git commit -q -m m1; cd ../wc; git submodule --quiet add ~/mod mod`)
+	r.checkOut(r.commit("one", map[string]string{"in": "1"}), false)
+	r.sh(quietGit + `mv mod moved; cd moved; echo m2 >m; git commit -q -a -m m2
+cd ../wc/mod; git fetch -q ~/moved HEAD; git checkout -q FETCH_HEAD; cd ..; git config -f .gitmodules submodule.mod.url ~/moved`)
+	r.checkOut(r.commit("two", map[string]string{"in": "2"}), false)
+	if text, err := os.ReadFile(filepath.Join(r.repo, "mod/m")); err != nil || string(text) != "m2\n" {
+		t.Errorf("%q, %v", text, err)
+	}
+}
