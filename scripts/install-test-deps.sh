@@ -45,6 +45,7 @@ mvn                 maven
 node                nodejs
 perl                perl
 prove               perl
+pytest-3            python3-pytest
 qemu-system-x86_64  qemu-system-x86
 rsync               rsync
 setfacl             acl

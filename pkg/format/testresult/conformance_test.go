@@ -49,6 +49,9 @@ var conformance = []struct {
 	{"ant junit", JUnit, []string{"ant", "javac", "/usr/share/java/junit4.jar", "/usr/share/ant/lib/ant-junit4.jar"}, javaFiles,
 		"mkdir -p classes && javac -encoding UTF-8 -cp /usr/share/java/junit4.jar -d classes CalcTest.java && ant -q -lib /usr/share/java/junit4.jar; cp TEST-*.xml out.xml", "out.xml",
 		"error CalcTest.breaks | boom\nfailed CalcTest.fails | größe expected:<3> but was:<2>\nfailed CalcTest.flaky | run 1\npassed CalcTest.adds\nskipped CalcTest.ignored\n", "CalcTest.java"},
+	{"pytest", JUnit, []string{"pytest-3"}, map[string]string{"test_calc.py": pytestTests}, "pytest-3 -q --junitxml=out.xml", "out.xml",
+		"error pytest: test_calc.test_breaks | failed on setup with \"RuntimeError: boom\"\nfailed pytest: test_calc.TestMany.test_of[2] | assert 2 == 1\nfailed pytest: test_calc.test_fails | assert (1 + 1) == 3\n" +
+			"passed pytest: test_calc.TestMany.test_of[1]\npassed pytest: test_calc.test_adds\nskipped pytest: test_calc.test_skips | no tool\nskipped pytest: test_calc.test_xfails | later\n", "AssertionError"},
 	{"go test", GoTest, []string{"go"}, goFiles, "go test -timeout 1s -json ./...", "", goBriefs, "printed"},
 }
 
@@ -154,6 +157,20 @@ test('fails', () => { assert.strictEqual(1, 2, 'one is\nnot two') });
 test('outer', async t => { await t.test('mid', async t => { await t.test('in ok', () => {}); await t.test('in bad', () => { throw new Error('boom') }) }) });
 test('later # it', {todo: true}, () => { throw new Error('x') });
 test('skip', {skip: 'no tool'}, () => {});
+`
+	pytestTests = `import pytest
+def test_adds(): assert 1 + 1 == 2
+def test_fails(): assert 1 + 1 == 3
+@pytest.fixture
+def broken(): raise RuntimeError("boom")
+def test_breaks(broken): pass
+@pytest.mark.skip(reason="no tool")
+def test_skips(): pass
+@pytest.mark.xfail(reason="later")
+def test_xfails(): assert False
+@pytest.mark.parametrize("x", [1, 2])
+class TestMany:
+    def test_of(self, x): assert x == 1
 `
 	gtestTests = `#include <gtest/gtest.h>
 TEST(Math, Adds) { EXPECT_EQ(2, 1 + 1); }
