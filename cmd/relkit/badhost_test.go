@@ -180,7 +180,7 @@ func TestWayOutOfAFullDisk(t *testing.T) {
 			tool := append([]string{"patch-apply", "--insecure-unsigned"}, b.flags...)
 			b.tool(t, append(tool, b.path("0.rkp"))...)
 			b.sh(t, "cp -a disk/m before")
-			for k := 1; ; k++ { // cut once the new file is there
+			for k := 20; ; k += 3 { // cut once the new file is there, which it is for longer than three steps
 				cmd := exec.Command(buildTool(t), append(tool, b.path("1.rkp"))...)
 				cmd.Env = append(os.Environ(), fmt.Sprintf("RELKIT_CRASH_AT=%d", k))
 				if out, err := cmd.CombinedOutput(); err == nil {
