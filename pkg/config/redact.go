@@ -20,7 +20,7 @@ func Hide(text string, secrets []string) string {
 
 // anyURL finds URLs in text: also those that url.Parse refuses, of which an error
 // would tell all the more.
-var anyURL = regexp.MustCompile("[A-Za-z][A-Za-z0-9+.-]*://[^\\s<>]+")
+var anyURL = regexp.MustCompile(`[A-Za-z][A-Za-z0-9+.-]*://[^\s<>]+`)
 
 // portEnd is an authority that ends in no port, or a number.
 var portEnd = regexp.MustCompile(`^(\[[^\]]*\]|[^:]*)(:[0-9]*)?$`)
