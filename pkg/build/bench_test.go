@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/relkit/relkit/pkg/failure"
@@ -29,7 +30,7 @@ type bench struct {
 	t     *testing.T
 	dir   string
 	opt   Options
-	notes bytes.Buffer
+	notes notes
 	shown []string
 	built []*record.Build
 }
@@ -196,6 +197,30 @@ func (b *bench) log(ref string) string {
 		}
 	}
 	return text.String()
+}
+
+// notes is what was logged; a timer may log while a test reads.
+type notes struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (n *notes) Write(b []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.b.Write(b)
+}
+
+func (n *notes) String() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.b.String()
+}
+
+func (n *notes) Reset() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.b.Reset()
 }
 
 // builder is a builder of one shell step, with more lines for the builder and the step.

@@ -1,7 +1,6 @@
 package build
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -179,7 +178,7 @@ func TestDueBuildsOnceMoreWhatWasStopped(t *testing.T) {
 	}
 	b.write("quick", "")
 	if got := b.due(); len(got) != 1 || got[0] != "fw/2 schedule" {
-		t.Errorf("built %q\n%s", got, bytes.TrimSpace(b.notes.Bytes()))
+		t.Errorf("built %q\n%s", got, strings.TrimSpace(b.notes.String()))
 	}
 	b.want("once")
 }

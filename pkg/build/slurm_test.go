@@ -102,7 +102,7 @@ func TestSlurmLost(t *testing.T) {
 		{"scancel at once", "the supervisor was lost", func() { slurm(t, "scancel", "--signal=KILL", job()) }},
 		{"srun killed", "the supervisor was lost", func() { _ = syscall.Kill(srunOf(t), syscall.SIGKILL) }},
 		{"node down", "NODE FAILURE", func() { slurm(t, "scontrol", "update", "nodename=w1", "state=down", "reason=test") }},
-		{"time limit", "DUE TO TIME LIMIT", func() { slurm(t, "scontrol", "update", "jobid="+job(), "EndTime=now") }},
+		{"time limit", "DUE TO TIME LIMIT", func() { slurm(t, "scontrol", "update", "jobid="+job(), "EndTime=now+2seconds") }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, f := range must(filepath.Glob(p.dir + "/*/work/fw/fw/ready")) {
