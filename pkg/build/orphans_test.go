@@ -145,21 +145,6 @@ func orphans(t *testing.T, b *bench, p *place) {
 			_ = os.Remove(f)
 		}
 	}
-	background := func(ctx context.Context) chan error {
-		done := make(chan error, 1)
-		go func() {
-			prj, err := Open(b.path("relkit.toml"), "")
-			var cells []Cell
-			if err == nil {
-				cells, err = prj.Plan(nil)
-			}
-			if err == nil {
-				err = prj.Run(ctx, cells, b.opt)
-			}
-			done <- err
-		}()
-		return done
-	}
 	last := func() *record.Build {
 		if len(b.built) == 0 {
 			t.Fatal("no build")
@@ -173,7 +158,7 @@ func orphans(t *testing.T, b *bench, p *place) {
 	}
 	t.Run("timeout", func(t *testing.T) {
 		fresh("limits = { time = \"4s\" }\n")
-		done := background(t.Context())
+		done := b.start(t.Context())
 		pids := members(t, p.dir)
 		if err := <-done; err == nil || last().Steps[0].Reason != "timeout" || last().Status != record.BuildFailed {
 			t.Errorf("%v, %+v", err, last().Steps)
@@ -183,7 +168,7 @@ func orphans(t *testing.T, b *bench, p *place) {
 	t.Run("cancel", func(t *testing.T) {
 		fresh("")
 		ctx, cancel := context.WithCancel(t.Context())
-		done := background(ctx)
+		done := b.start(ctx)
 		pids := members(t, p.dir)
 		cancel()
 		if err := <-done; err != context.Canceled || last().Status != record.BuildInterrupted {
@@ -207,7 +192,7 @@ func orphans(t *testing.T, b *bench, p *place) {
 	})
 	t.Run("kill supervisor", func(t *testing.T) {
 		fresh("")
-		done := background(t.Context())
+		done := b.start(t.Context())
 		pids := members(t, p.dir)
 		_ = syscall.Kill(supervisorOf(t, pids[0]), syscall.SIGKILL)
 		if err := <-done; err == nil || last().Status != record.BuildError {
@@ -222,7 +207,7 @@ func orphans(t *testing.T, b *bench, p *place) {
 	for name, drop := range map[string]func(){"cut": p.sshd.Cut, "stall": p.sshd.Stall} {
 		t.Run(name, func(t *testing.T) {
 			fresh("")
-			done := background(t.Context())
+			done := b.start(t.Context())
 			pids := members(t, p.dir)
 			drop()
 			if err := <-done; err == nil || last().Status != record.BuildError {
